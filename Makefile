@@ -1,0 +1,43 @@
+# Everything a newcomer needs: `make demo` and `make test` set up all they use, from nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo check test test-slow test-gpu golden readme bench clean
+
+demo: $(READY)  ## crawl to served model in under ten minutes
+	$(BIN)/gristmill run --recipe demo
+
+check: $(READY)  ## format, lint, types, imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(READY)  ## the tests, fast parts first
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(READY)  ## fault rehearsals, official benchmarks from a mirror, the browser
+	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(READY)  ## what needs an accelerator
+	$(BIN)/python -m pytest -m gpu
+
+golden: $(READY)  ## record the golden files again, after a stage's version was raised
+	$(BIN)/python -m pytest tests/test_golden.py --record-golden
+
+readme: $(READY)  ## write the README's file tree anew, from the modules' first sentences
+	$(BIN)/python -m tests.readme_tree
+
+bench: $(READY)  ## every claim of speed or quality, ours and the peer side by side
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove the environment; the store of artifacts stays
+	rm -rf .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,96 @@
+"""`gristmill artifacts`: what the store holds, whether it is sound, and what may go."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.table import Table
+
+from deployments.options import open_store
+from deployments.tables import console, print_json
+from pipelines.artifacts.collect import collect, sweep
+from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.manifest import Manifest
+from pipelines.artifacts.progress import track
+from pipelines.artifacts.store import Store, damaged_files
+
+app = App(name="artifacts", help="List, show, verify and collect what the store holds.")
+StoreOption = Annotated[
+    Path | None, Parameter(help="Where artifacts are kept; default $GRISTMILL_STORE or ./artifacts.")
+]
+JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON for machines.", negative="")]
+
+
+@app.command(name="list")
+def list_artifacts(stage: str | None = None, *, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the artifacts, of all stages or of one."""
+    manifests = list(open_store(store).manifests(stage))
+    if as_json:
+        return print_json(
+            [manifest.model_dump(include={"stage", "key", "outputs", "built_at"}) for manifest in manifests]
+        )
+    table = Table("stage", "key", "built", box=None, pad_edge=False)
+    table.add_column("MiB", justify="right")
+    table.add_column("seconds", justify="right")
+    for item in manifests:
+        table.add_row(item.stage, item.key[:12], item.built_at, f"{item.bytes / 2**20:.1f}", f"{item.seconds:.1f}")
+    console().print(table)
+    console().print(f"{len(manifests)} artifacts, {sum(item.bytes for item in manifests) / 2**20:.1f} MiB")
+    return None
+
+
+@app.command
+def show(key: str, *, store: StoreOption = None) -> None:
+    """Print one manifest; KEY may be its first digits."""
+    print_json(_named(open_store(store), key).model_dump())
+
+
+@app.command
+def verify(key: str | None = None, *, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Hash every file again; what does not match its manifest goes to quarantine and is rebuilt by the next run."""
+    opened = open_store(store)
+    manifests = [_named(opened, key)] if key else list(opened.manifests())
+    damaged = {}
+    for item in track(manifests, "Verifying", total=len(manifests), unit="artifacts"):
+        bad = damaged_files(opened.folder(item.stage, item.key), item)
+        if bad:
+            with opened.lock(item.stage, item.key):
+                opened.quarantine(item.stage, item.key)
+            damaged[f"{item.stage}/{item.key[:12]}"] = bad
+    if as_json:
+        print_json({"verified": len(manifests), "damaged": damaged})
+    else:
+        console().print(f"{len(manifests)} verified, {len(damaged)} damaged")
+    if damaged:
+        name, files = next(iter(damaged.items()))
+        raise StageFailed(f"artifacts: {name} is damaged ({files[0]}); it is quarantined, run the recipe again")
+
+
+@app.command
+def gc(
+    *,
+    keep_runs: Annotated[int, Parameter(help="How many of the newest runs keep their artifacts.")] = 5,
+    dry_run: Annotated[bool, Parameter(help="Only say what would go.", negative="")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what no recent run used: artifacts, abandoned work directories, quarantine."""
+    opened = open_store(store)
+    plan = collect(opened, keep_runs)
+    freed = sum(size for _, size in plan)
+    if not dry_run:
+        sweep(opened, plan)
+    if as_json:
+        return print_json({"removed": [str(path) for path, _ in plan], "bytes": freed, "dry_run": dry_run})
+    for path, size in plan:
+        console().print(f"{size / 2**20:9.1f} MiB  {path}")
+    console().print(f"{len(plan)} folders, {freed / 2**20:.1f} MiB {'would be' if dry_run else ''} removed")
+    return None
+
+
+def _named(store: Store, key: str) -> Manifest:
+    found = [manifest for manifest in store.manifests() if manifest.key.startswith(key)]
+    if len(found) != 1:
+        many = "fits several artifacts; give more digits" if found else "is no artifact; see gristmill artifacts list"
+        raise UserError(f"key: {key!r} {many}")
+    return found[0]

@@ -1,0 +1,195 @@
+"""The command line: one word a thing, one line an error."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from deployments import artifacts
+from deployments.options import Options, node_named, open_store, planned, product_named
+from deployments.tables import console, plan_rows, print_json, print_plan, print_results, result_rows
+from pipelines.artifacts.collect import run_records
+from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, until_sound
+from pipelines.artifacts.store import Store
+from pipelines.products import PRODUCTS
+from pipelines.recipes import RECIPES, as_yaml
+
+app = App(
+    name="gristmill",
+    help="From web crawl to served language model, one reproducible run. Finished stages are never redone.",
+    version_flags=["--version"],
+)
+app.command(artifacts.app)
+OPTIONS = Options()
+Flow = Annotated[str, Parameter(help=f"One of {', '.join(PRODUCTS)}.")]
+
+
+@app.command
+def run(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
+    """Run a flow through Prefect: what the store has is a hit, what is half done goes on where it stopped.
+
+    With no Prefect server running, one is started for the time of the run.
+    """
+    product = product_named(flow)
+    store = options.open_store()
+    config = options.config()
+    store.prepare()
+    _, part = planned(product, config, store)  # a source that does not exist is named before anything starts
+    os.environ["GRISTMILL_STORE"] = str(store.root)
+    from deployments.flow_run import run_flow
+
+    results = run_flow(product.name, part)
+    if options.json:
+        return print_json(result_rows(results))
+    print_results(results)
+    _print_products(results)
+    return None
+
+
+@app.command
+def stage(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> None:
+    """Build one stage, and what it needs that the store lacks. Starts no Prefect server."""
+    product = product_named(flow)
+    store = options.open_store()
+    planner, part = planned(product, options.config(), store)
+    wanted = needed_for(node_named(node, planner), planner.rows)
+    store.prepare()
+    local = LocalRun(store, only=wanted, on_end=_tell)
+    until_sound(lambda: product.wire(part, local), local)
+    if options.json:
+        print_json(result_rows(local.results))
+    else:
+        print_results(local.results)
+        console().print(f"artifact: {local.results[-1].path}")
+
+
+@app.command
+def plan(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
+    """Say what a run would do, and why: a row a stage with its key and hit, partial, miss or waiting."""
+    planner, _ = planned(product_named(flow), options.config(), options.open_store())
+    if options.json:
+        print_json(plan_rows(planner.rows))
+    else:
+        print_plan(planner.rows)
+
+
+@app.command
+def explain(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> None:
+    """Say which field, input or version makes a stage miss, against the nearest one that was built."""
+    store = options.open_store()
+    planner, _ = planned(product_named(flow), options.config(), store)
+    row = next(row for row in planner.rows if row.node == node_named(node, planner))
+    manifest = store.find(row.stage, row.key) if row.key else None
+    code = ""
+    if manifest:
+        from pipelines.artifacts.code import code_digest
+
+        if code_digest(row.definition) != manifest.code:
+            code = "its code has changed since it was built; if its meaning has, raise its version"
+    if options.json:
+        return print_json({**plan_rows([row])[0], "changes": list(row.changes), "code": code or None})
+    console().print(f"{row.node}: {row.state} {(row.key or '')[:12]} {row.why}".rstrip())
+    for line in row.changes:
+        console().print(f"  {line}")
+    if code:
+        console().print(f"  {code}")
+    return None
+
+
+@app.command
+def recipe(name: str | None = None, *, options: Options = OPTIONS) -> None:
+    """List the recipes, or print one as YAML, ready to be edited and given to --recipe."""
+    if name is None:
+        summaries = {item: (make.__doc__ or "").splitlines()[0] for item, make in RECIPES.items()}
+        return print_json(summaries) if options.json else _print_recipes(summaries)
+    config = Options(recipe=name, set=options.set).config()
+    if options.json:
+        return print_json(config.model_dump(mode="json"))
+    sys.stdout.write(as_yaml(config))
+    return None
+
+
+@app.command
+def report(*, store: Path | None = None, out: Path | None = None) -> None:
+    """Print where the newest run's report is, or copy it to --out."""
+    found = _newest_report(open_store(store))
+    if out is not None:
+        out.write_bytes(found.read_bytes())
+    console().print(str(out or found))
+
+
+@app.command
+def serve(
+    bundle: Path | None = None,
+    *,
+    store: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    precision: str | None = None,
+) -> None:
+    """Serve a bundle (default: the newest run's) as an OpenAI-compatible endpoint.
+
+    On loopback by default; another host needs GRISTMILL_API_KEY to be set.
+    """
+    from pipelines.serving.serve import serve as serve_bundle
+
+    serve_bundle(bundle or _newest(open_store(store), "package") / "bundle", host=host, port=port, precision=precision)
+
+
+def _newest(store: Store, stage_name: str) -> Path:
+    for record in run_records(store):
+        for node in json.loads(record.read_text())["nodes"]:
+            folder = store.folder(stage_name, node["key"])
+            if node["stage"] == stage_name and store.find(stage_name, node["key"]):
+                return folder
+    raise UserError(f"store: {str(store.root)!r} has no {stage_name} of a finished run; run gristmill run first")
+
+
+def _newest_report(store: Store) -> Path:
+    return _newest(store, "report") / "log" / "report.html"
+
+
+def _tell(result: NodeResult) -> None:
+    state = "hit" if result.hit else f"built in {result.seconds:.1f} s"
+    sys.stderr.write(f"{result.node}: {state}\n")
+
+
+def _print_products(results: list[NodeResult]) -> None:
+    by_node = {result.node: result for result in results}
+    if "report" in by_node:
+        console().print(f"report: {by_node['report'].path / 'log' / 'report.html'}")
+    if "package" in by_node:
+        bundle = by_node["package"].path / "bundle"
+        console().print(f"bundle: {bundle}\nserve it: gristmill serve {bundle}")
+
+
+def _print_recipes(summaries: dict[str, str]) -> None:
+    for name, summary in summaries.items():
+        console().print(f"{name:8} {summary}")
+
+
+def main() -> None:
+    """Run the command line: exit status 2 for a user's mistake, 1 for a failed run."""
+    try:
+        app(exit_on_error=False, print_error=False, result_action="return_value")
+    except UserError as error:
+        sys.exit(_complain(str(error), 2))
+    except CycloptsError as error:
+        sys.exit(_complain(" ".join(str(error).split()), 2))
+    except StageFailed as error:
+        sys.exit(_complain(str(error), 1))
+    except KeyboardInterrupt:
+        sys.exit(_complain("stopped; run the same command again to go on", 130))
+
+
+def _complain(line: str, status: int) -> int:
+    sys.stderr.write(f"gristmill: {line}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""How an artifact comes to be: look up, lock, build in the work directory, publish."""
+
+import errno
+import os
+import platform
+import shutil
+import subprocess
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from pipelines.artifacts.code import code_digest
+from pipelines.artifacts.errors import DamagedArtifact, StageFailed, UserError
+from pipelines.artifacts.key import identity_of, key_of
+from pipelines.artifacts.manifest import Artifact, InputEntry, Manifest, Output
+from pipelines.artifacts.peak import PeakMemory
+from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.artifacts.store import Store, damaged_files, hash_files, output_digests, read_manifest
+from pipelines.artifacts.work import await_orphans
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Built:
+    """An artifact and how it was come by."""
+
+    artifact: Artifact
+    manifest: Manifest
+    hit: bool
+    seconds: float
+
+
+def build(store: Store, stage: Stage, config: StageConfig, inputs: Mapping[str, Output], *, node: str) -> Built:
+    """Return the stage's artifact for this config and these inputs, from the store or newly built.
+
+    Of two processes that ask for the same key, one builds and the other waits and reuses. Raises UserError for what
+    the user can mend, StageFailed for what went wrong inside, DamagedArtifact when an input was quarantined.
+    """
+    started = time.perf_counter()
+    identity = identity_of(stage, config, inputs, store.pins)
+    store.pins.save()
+    key = key_of(identity)
+    manifest = store.find(stage.name, key)
+    if manifest is None:
+        with store.lock(stage.name, key, waiting=f"{node}: another run is building {key[:12]}; waiting for it"):
+            manifest = store.find(stage.name, key)
+            if manifest is None:
+                manifest = _build_locked(store, stage, config, inputs, identity, key, node)
+                return Built(_artifact(store, manifest, node), manifest, False, time.perf_counter() - started)
+    return Built(_artifact(store, manifest, node), manifest, True, time.perf_counter() - started)
+
+
+def _artifact(store: Store, manifest: Manifest, node: str) -> Artifact:
+    folder = store.folder(manifest.stage, manifest.key)
+    return Artifact(manifest.stage, node, manifest.key, folder, manifest.outputs)
+
+
+def _build_locked(
+    store: Store,
+    stage: Stage,
+    config: StageConfig,
+    inputs: Mapping[str, Output],
+    identity: dict[str, Any],
+    key: str,
+    node: str,
+) -> Manifest:
+    if store.folder(stage.name, key).exists():
+        store.quarantine(stage.name, key)
+    for output in inputs.values():
+        check_input(store, output)
+    work = store.work(stage.name, key)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    await_orphans(work)
+    if not stage.resumable and work.exists():
+        shutil.rmtree(work)
+    work.mkdir(exist_ok=True)
+    started, peak = time.perf_counter(), PeakMemory()
+    metrics = _run(store, stage, config, inputs, work, node, key)
+    files = hash_files(work)
+    stray = [name for name in files if "/" not in name]
+    if stray or not files:
+        raise StageFailed(f"{node}: wrote {', '.join(stray) or 'nothing'} outside its named outputs")
+    manifest = Manifest(
+        stage=stage.name,
+        version=stage.version,
+        key=key,
+        config=config.model_dump(mode="json"),
+        identity=identity,
+        roots=identity["roots"],
+        inputs={
+            name: InputEntry(stage=output.stage, key=output.key, output=output.name, digest=str(output.digest))
+            for name, output in inputs.items()
+        },
+        outputs=output_digests(files),
+        files=files,
+        libraries=identity["libraries"],
+        metrics=_checked(metrics, node),
+        code=code_digest(stage),
+        commit=commit(),
+        seconds=round(time.perf_counter() - started, 3),
+        peak_memory_bytes=peak.bytes(),
+        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=platform.node(),
+    )
+    with _named_io(store, node):
+        store.publish(manifest, work)
+    return manifest
+
+
+def check_input(store: Store, output: Output) -> None:
+    """Re-hash an input that a stage is about to read; quarantine its artifact and raise when it is damaged."""
+    folder = store.folder(output.stage, output.key)
+    manifest = read_manifest(folder)
+    bad = damaged_files(folder, manifest, output.name) if manifest else [f"{folder.name}/manifest.json"]
+    if not bad:
+        return
+    with store.lock(output.stage, output.key):
+        if folder.exists():
+            store.quarantine(output.stage, output.key)
+    raise DamagedArtifact(f"{output.node}: {bad[0]} of {output.key[:12]} is damaged; it is quarantined and rebuilt")
+
+
+def _run(
+    store: Store,
+    stage: Stage,
+    config: StageConfig,
+    inputs: Mapping[str, Output],
+    work: Path,
+    node: str,
+    key: str,
+) -> Metrics:
+    paths = {name: output.path for name, output in inputs.items()}
+    try:
+        with _named_io(store, node):
+            return stage.run(config, **paths, out=work)
+    except (UserError, StageFailed):
+        raise
+    except Exception as error:
+        trace = store.root / ".failures" / f"{node}-{key[:12]}.txt"
+        with suppress(OSError):  # the disk may be what failed
+            trace.parent.mkdir(parents=True, exist_ok=True)
+            trace.write_text(traceback.format_exc())
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise StageFailed(f"{node}: {cause} (traceback in {trace})") from error
+
+
+class _named_io:
+    """Turns a full or failing disk into one line that names the stage, the folder and the remedy."""
+
+    def __init__(self, store: Store, node: str) -> None:
+        self.store, self.node = store, node
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or not isinstance(error, Exception) or not is_full_disk(error):
+            return
+        raise StageFailed(
+            f"{self.node}: no space left on the disk of {str(self.store.root)!r}; free some and run again: what is "
+            "finished is kept"
+        ) from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Say whether an error, or what caused it, is a disk that took no more bytes."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in FULL_DISK:
+            return True
+        if os.strerror(errno.ENOSPC) in str(seen):  # safetensors and Arrow wrap the number in a text
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _checked(metrics: Metrics, node: str) -> Metrics:
+    for name, value in metrics.items():
+        if not isfinite(value):
+            raise StageFailed(f"{node}: metric {name} is {value}, which no manifest may hold")
+    return {name: float(value) for name, value in sorted(metrics.items())}
+
+
+@cache
+def commit() -> str | None:
+    """Return the commit of the checkout that this code runs from; None outside a checkout."""
+    room = Path(__file__).resolve().parents[2]
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(room), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

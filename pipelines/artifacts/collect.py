@@ -1,0 +1,67 @@
+"""What may leave the store: artifacts that no recent run used, abandoned work, quarantine."""
+
+import fcntl
+import json
+import os
+import shutil
+from pathlib import Path
+
+from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.store import Store
+
+
+def run_records(store: Store) -> list[Path]:
+    """Return the records of finished runs, newest first."""
+    return sorted((store.root / ".runs").glob("[!.]*.json"), reverse=True)
+
+
+def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
+    """Return what may go, with sizes: all that is not reachable from the newest `keep_runs` runs.
+
+    What those runs used stays, and so does all that it was built from.
+    """
+    if keep_runs < 1:
+        raise UserError(f"--keep-runs: {keep_runs} keeps nothing; give 1 or more")
+    kept: set[tuple[str, str]] = set()
+    manifests = {(item.stage, item.key): item for item in store.manifests()}
+    for record in run_records(store)[:keep_runs]:
+        pending = [(node["stage"], node["key"]) for node in json.loads(record.read_text())["nodes"]]
+        while pending:
+            name = pending.pop()
+            if name in manifests and name not in kept:
+                kept.add(name)
+                pending += [(entry.stage, entry.key) for entry in manifests[name].inputs.values()]
+    unused = [store.folder(stage, key) for stage, key in manifests if (stage, key) not in kept]
+    work = [path for path in sorted((store.root / ".work").glob("*/*")) if path.is_dir() and not _locked(store, path)]
+    quarantined = sorted((store.root / ".quarantine").glob("*/*"))
+    return [(path, _bytes(path)) for path in (*unused, *work, *quarantined)]
+
+
+def sweep(store: Store, plan: list[tuple[Path, int]]) -> None:
+    """Remove what `collect` named. A published artifact first leaves its name, so that no reader sees half of it."""
+    for path, _ in plan:
+        stage, key = path.parent.name, path.name
+        if path.parent.parent == store.root:
+            with store.lock(stage, key):
+                gone = path.with_name(f".gone.{key}.{os.getpid()}")
+                path.rename(gone)
+                shutil.rmtree(gone)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _locked(store: Store, work: Path) -> bool:
+    """Say whether some process is building in this work directory."""
+    lock = store.root / ".locks" / work.parent.name / work.name
+    if not lock.exists():
+        return False
+    with lock.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,21 @@
+"""The mistakes that a person can mend, each said in one line."""
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: the message names the thing, the value and the remedy. Exit status 2."""
+
+
+class StageFailed(Exception):
+    """A stage could not do its work; the message names the stage and the cause. Exit status 1."""
+
+
+class EmptyOutput(StageFailed):
+    """A stage would have published nothing; the message carries the funnel that led there."""
+
+    def __init__(self, stage: str, counts: dict[str, int]) -> None:
+        funnel = ", ".join(f"{reason} {count:,}" for reason, count in counts.items()) or "no record was read"
+        super().__init__(f"{stage}: no document is left ({funnel}); loosen the thresholds or name another source")
+
+
+class DamagedArtifact(Exception):
+    """A published artifact's files do not match its manifest; it was moved to quarantine and is to be rebuilt."""

@@ -1,0 +1,122 @@
+"""Root inputs: what comes from outside the store, pinned by its content and never by its path."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipelines.artifacts.errors import UserError
+
+CHUNK = 1 << 20
+
+
+class Root(Protocol):
+    """An input from outside the store."""
+
+    def pin(self, cache: "PinCache") -> str:
+        """Return what the key holds of this input: a content digest, a revision or a crawl id."""
+        ...
+
+
+@dataclass(frozen=True)
+class FileRoot:
+    """Files by their names inside the source: a renamed folder is the same input, a renamed page is not."""
+
+    files: Mapping[str, Path]
+
+    def pin(self, cache: "PinCache") -> str:
+        """Return the digest over the names and contents of the files."""
+        digests = {name: cache.digest(path) for name, path in self.files.items()}
+        return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class NamedRoot:
+    """An input that a name fixes for ever: a crawl id, a data set's revision, an interpreter's version."""
+
+    name: str
+
+    def pin(self, cache: "PinCache") -> str:
+        """Return the name itself."""
+        return self.name
+
+
+def source_files(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return the files of a file, a folder or a glob that end in one of `suffixes`, by name inside it, sorted.
+
+    Links out of the folder and what is no regular file are passed over. Raises UserError when there is none.
+    """
+    text = str(path)
+    if path.is_file():
+        return {path.name: path}
+    if path.is_dir():
+        base, found = path.resolve(), path.rglob("*")
+    elif any(mark in text for mark in "*?["):
+        fixed = Path(text[: min(text.index(mark) for mark in "*?[" if mark in text)])
+        base = (fixed if text.endswith("/") or fixed.is_dir() else fixed.parent).resolve()
+        pattern = os.path.relpath(text, base)
+        found = base.glob(pattern)
+    else:
+        raise UserError(f"source: {text!r} does not exist; name a file, a folder or a glob")
+    files = {
+        str(item.relative_to(path if path.is_dir() else base)): item
+        for item in found
+        if item.is_file() and item.name.lower().endswith(suffixes) and item.resolve().is_relative_to(base)
+    }
+    if not files:
+        raise UserError(f"source: {text!r} holds no file ending in {' or '.join(suffixes)}; name another path")
+    return dict(sorted(files.items()))
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class PinCache:
+    """Digests of files that have not changed since they were hashed, kept beside the store.
+
+    An entry is found by (device, inode, size, mtime_ns, ctime_ns), so it only spares reading a file again; what
+    decides whether two inputs are equal is always the digest.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: dict[str, str] = {}
+        self._changed = False
+        try:
+            loaded = json.loads(path.read_text())
+        except (OSError, ValueError):
+            loaded = {}  # a cache: losing it costs a read
+        if isinstance(loaded, dict):
+            self._entries = {str(key): str(value) for key, value in loaded.items()}
+
+    def digest(self, path: Path) -> str:
+        """Return the file's sha256; raise UserError when it cannot be read."""
+        try:
+            stat = path.stat()
+            key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+            known = self._entries.get(key)
+            if known is None:
+                known = self._entries[key] = file_digest(path)
+                self._changed = True
+        except OSError as error:
+            raise UserError(f"source: {str(path)!r} cannot be read ({error.strerror}); check the path") from error
+        return known
+
+    def save(self) -> None:
+        """Write the cache for the next process; a store that cannot be written loses nothing but time."""
+        if not self._changed:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+            fresh.write_text(json.dumps(self._entries, sort_keys=True))
+            fresh.replace(self.path)
+        except OSError:
+            return
+        self._changed = False

@@ -1,0 +1,74 @@
+"""Loading a finished causal model from a folder, quantized or not, without chatter and without the network."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from pipelines.artifacts.errors import UserError
+
+CHATTER = (
+    "bitsandbytes.autograd._functions",
+    "torch.utils._pytree",
+    "torchao",
+    "transformers.distributed.tensor_parallel",
+    "transformers.modeling_utils",
+)
+"""Loggers that warn of absent kernels, and at every product in 8 bits; what matters of it is raised by `load_model`."""
+
+
+def silence() -> None:
+    """Let the chatter through from errors on, for good: switching it at every forward pass costs as much as one."""
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Let transformers draw no progress bar until the block ends."""
+    drawn = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if drawn:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def load_model(
+    folder: Path,
+    *,
+    dtype: torch.dtype | Literal["auto"] = "auto",
+    device: str = "cpu",
+    quantization: BitsAndBytesConfig | None = None,
+) -> Any:
+    """Return the model in `folder`, ready for inference; "auto" keeps the type it was saved in.
+
+    Raises UserError where the weights are not exactly those that the config asks for.
+    """
+    silence()
+    with no_bars():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            device_map=device,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            # given as None, it would override what the folder's own config says
+            **({} if quantization is None else {"quantization_config": quantization}),
+        )
+    model, found = loaded
+    for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found.get(fault):
+            tensor = min(map(str, found[fault]))
+            raise UserError(
+                f"{folder}: {fault.replace('_', ' ')}, such as {tensor}; use config and weights of one model"
+            )
+    return model.eval()

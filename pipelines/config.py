@@ -1,0 +1,111 @@
+"""One class a product: a field a stage, nothing else."""
+
+from typing import Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from pipelines.alignment.align import AlignConfig
+from pipelines.alignment.reward import RewardConfig
+from pipelines.artifacts.stage import StageConfig
+from pipelines.compression.distill import DistillConfig
+from pipelines.compression.quantize import QuantizeConfig
+from pipelines.corpus.annotate import AnnotateConfig
+from pipelines.corpus.decontaminate import DecontaminateConfig
+from pipelines.corpus.dedup import DedupConfig
+from pipelines.corpus.examples import ExamplesConfig
+from pipelines.corpus.filter import FilterConfig
+from pipelines.corpus.ingest import IngestConfig
+from pipelines.evaluation.evaluate import EvaluateConfig
+from pipelines.finetuning.chat import ChatConfig
+from pipelines.finetuning.sft import SFTConfig
+from pipelines.pretraining.pretrain import PretrainConfig
+from pipelines.reporting.report import ReportConfig
+from pipelines.serving.package import PackageConfig
+from pipelines.tokens.shard import ShardConfig
+from pipelines.tokens.tokenizer import TokenizerConfig
+
+Target = Literal["base", "sft", "aligned", "student"]
+
+
+class EvaluateNodes(StageConfig):
+    """The evaluation of each model of the chain."""
+
+    model_config = ConfigDict(title="Evaluation")
+    base: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation of the pre-trained model.")
+    sft: EvaluateConfig = Field(
+        EvaluateConfig(), description="Evaluation of the fine-tuned model, if it is the target."
+    )
+    aligned: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation of the aligned model.")
+    student: EvaluateConfig = Field(EvaluateConfig(), description="Evaluation of the distilled model.")
+
+
+class QuantizeNodes(StageConfig):
+    """The quantizations of the target model."""
+
+    model_config = ConfigDict(title="Quantization")
+    int8: QuantizeConfig = Field(QuantizeConfig(bits=8), description="Eight-bit weights.")
+    int4: QuantizeConfig = Field(QuantizeConfig(bits=4), description="Four-bit weights.")
+
+
+class DedupOnlyConfig(StageConfig):
+    """Deduplicate a crawl."""
+
+    model_config = ConfigDict(title="Deduplication only")
+    examples: ExamplesConfig = Field(ExamplesConfig(), description="Examples and, for the docs source, the objects.")
+    ingest: IngestConfig = Field(IngestConfig(), description="Where the crawl is and how text is taken from it.")
+    dedup: DedupConfig = Field(DedupConfig(), description="Exact and near-duplicate removal.")
+
+    @model_validator(mode="after")
+    def _objects_for_the_docs(self) -> Self:
+        if self.ingest.source.kind == "docs" and self.examples.source.kind != "docs":
+            raise ValueError(
+                f"ingest.source 'docs' is made of the objects of examples.source, and that is "
+                f"{self.examples.source.kind!r}; set examples.source to docs as well, or ingest.source to a crawl"
+            )
+        return self
+
+
+class PrepareCorpusConfig(DedupOnlyConfig):
+    """Make a clean corpus of a crawl."""
+
+    model_config = ConfigDict(title="Corpus preparation")
+    annotate: AnnotateConfig = Field(AnnotateConfig(), description="Scores as columns; nothing is dropped.")
+    filter: FilterConfig = Field(FilterConfig(), description="Thresholds over the scores; PII replaced.")
+    decontaminate: DecontaminateConfig = Field(DecontaminateConfig(), description="Removal of evaluation items.")
+
+
+class PretrainProductConfig(PrepareCorpusConfig):
+    """Pre-train a base model."""
+
+    model_config = ConfigDict(title="Pre-training")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="The vocabulary.")
+    shard: ShardConfig = Field(ShardConfig(), description="Token shards.")
+    pretrain: PretrainConfig = Field(PretrainConfig(), description="The training loop.")
+    evaluate: EvaluateNodes = Field(EvaluateNodes(), description="Scores with intervals.")
+
+
+class PostTrainConfig(PretrainProductConfig):
+    """Fine-tune and align the base model."""
+
+    model_config = ConfigDict(title="Post-training")
+    chat: ChatConfig = Field(ChatConfig(), description="The chat template.")
+    sft: SFTConfig = Field(SFTConfig(), description="Supervised fine-tuning.")
+    reward: RewardConfig = Field(RewardConfig(), description="The reward model.")
+    align: AlignConfig = Field(AlignConfig(), description="Preference optimisation.")
+
+
+class ReleaseConfig(PostTrainConfig):
+    """Score, compress and package a model."""
+
+    model_config = ConfigDict(title="Release")
+    target: Target = Field("aligned", description="Which model is evaluated, quantized and packaged.")
+    distill: DistillConfig = Field(DistillConfig(), description="A smaller student of the aligned model.")
+    quantize: QuantizeNodes = Field(QuantizeNodes(), description="INT8 and INT4.")
+    package: PackageConfig = Field(PackageConfig(), description="The bundle.")
+
+
+class FullConfig(ReleaseConfig):
+    """From a crawl to a packaged model with a report."""
+
+    model_config = ConfigDict(title="Full run")
+    report: ReportConfig = Field(ReportConfig(), description="The run report.")

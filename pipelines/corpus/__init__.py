@@ -1,0 +1,1 @@
+"""From crawl to clean documents."""

@@ -1,0 +1,92 @@
+"""Annotates documents part by part: the columns that scoring adds, and the sharded pass that fills them."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datatrove.data import Document
+
+from pipelines.artifacts.stage import Metrics
+from pipelines.corpus import c4, quality, repetition
+from pipelines.corpus.annotate import AnnotateConfig
+from pipelines.corpus.documents import PROVENANCE, part_name, parts, read_documents, write_documents
+from pipelines.corpus.language import detect_language
+from pipelines.corpus.pii import find_pii
+from pipelines.corpus.shards import run_shards
+from pipelines.corpus.toxicity import count_listed_words, toxicity_score
+from pipelines.corpus.words import split_words
+
+BLOCK = 32
+LANGUAGE = ("language", "language_score")
+SPANS = pa.list_(pa.struct([("kind", pa.string()), ("start", pa.int64()), ("end", pa.int64())]))
+
+ANNOTATED = pa.schema(
+    [
+        *PROVENANCE,
+        ("language", pa.string()),
+        ("language_score", pa.float64()),
+        *quality.FIELDS,
+        *repetition.FIELDS,
+        *c4.FIELDS,
+        ("toxicity_hits", pa.int64()),
+        ("toxicity_score", pa.float64()),
+        ("pii", SPANS),
+    ]
+)
+"""A document with its scores; `start` and `end` of personal data count code points of `text`."""
+
+
+def scores(texts: list[str], language_characters: int) -> list[dict[str, Any]]:
+    """Return the annotation columns of each text."""
+    scorers: list[Callable[[str], dict[str, Any]]] = [
+        lambda text: dict(zip(LANGUAGE, detect_language(text, language_characters), strict=True)),
+        _quality,
+        c4.c4_quality,
+        lambda text: {"toxicity_hits": count_listed_words(text)},
+        lambda text: {"toxicity_score": toxicity_score(text)},
+        lambda text: {"pii": [span._asdict() for span in find_pii(text)]},
+    ]
+    rows: list[dict[str, Any]] = [{} for _ in texts]
+    for scorer in scorers:  # one after the other, so that its tables stay in the processor's cache: a quarter faster
+        for row, text in zip(rows, texts, strict=True):
+            row.update(scorer(text))
+    return rows
+
+
+def _quality(text: str) -> dict[str, Any]:
+    words = split_words(text)
+    return quality.gopher_quality(text, Counter(words)) | repetition.gopher_repetition(text, words)
+
+
+@dataclass(frozen=True)
+class Annotator:
+    """Scores one part; picklable, so that parts can be scored side by side."""
+
+    documents: Path
+    out: Path
+    language_characters: int
+
+    def __call__(self, index: int) -> dict[str, int]:
+        """Write part `index` with its scores and return how many documents it holds."""
+        target = self.out / "documents" / part_name(index)
+        count = write_documents(target, self.out, ANNOTATED, self._annotated(parts(self.documents)[index]))
+        return {"in": count, "kept": count}
+
+    def _annotated(self, part: Path) -> Iterator[Document]:
+        documents = read_documents(part)
+        while block := list(islice(documents, BLOCK)):
+            found = scores([document.text for document in block], self.language_characters)
+            for document, columns in zip(block, found, strict=True):
+                document.metadata.update(columns)
+                yield document
+
+
+def annotate_documents(config: AnnotateConfig, documents: Path, out: Path) -> Metrics:
+    """Write every part of `documents` with score columns below `out` and return the counts."""
+    task = Annotator(documents, out, config.language_characters)
+    counts = run_shards(task, len(parts(documents)), out=out, workers=config.workers, what="annotate")
+    return {name: float(counts.get(name, 0)) for name in ("in", "kept")}

@@ -1,0 +1,101 @@
+"""Filters annotated documents: the rules in their fixed order, the first that fails, and the pass that applies them."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datatrove.data import Document
+
+from pipelines.artifacts.errors import EmptyOutput
+from pipelines.artifacts.progress import meter
+from pipelines.artifacts.stage import Metrics
+from pipelines.corpus.annotation import ANNOTATED
+from pipelines.corpus.documents import PartWriter, count_documents, parts, read_documents
+from pipelines.corpus.filter import FilterConfig
+from pipelines.corpus.pii import FINDERS, Span, replace_pii
+from pipelines.corpus.repetition import FIELDS as REPETITION_FIELDS
+
+DROPPED = pa.schema([("id", pa.string()), ("url", pa.string()), ("reason", pa.string())])
+
+Row = dict[str, Any]
+Rule = tuple[str, Callable[[Row], bool]]
+"""A reason and whether a document's scores give it."""
+
+
+def rules(config: FilterConfig) -> list[Rule]:
+    """Return the rules in the order in which they are tried: empty, language, Gopher, repetition, C4, toxicity."""
+    language, gopher, c4, toxicity = config.language, config.gopher, config.c4, config.toxicity
+    wanted = frozenset(language.languages)
+    return [
+        ("empty", lambda row: not row["words"]),
+        ("language", lambda row: bool(wanted) and row["language"] not in wanted),
+        ("language_score", lambda row: row["language_score"] < language.min_score),
+        ("gopher_too_few_words", lambda row: row["words"] < gopher.min_words),
+        ("gopher_too_many_words", lambda row: row["words"] > gopher.max_words),
+        ("gopher_short_words", lambda row: row["mean_word_length"] < gopher.min_mean_word_length),
+        ("gopher_long_words", lambda row: row["mean_word_length"] > gopher.max_mean_word_length),
+        ("gopher_hashes", lambda row: row["hash_word_ratio"] > gopher.max_symbol_word_ratio),
+        ("gopher_ellipses", lambda row: row["ellipsis_word_ratio"] > gopher.max_symbol_word_ratio),
+        ("gopher_bullet_lines", lambda row: row["bullet_line_ratio"] > gopher.max_bullet_line_ratio),
+        ("gopher_ellipsis_lines", lambda row: row["ellipsis_line_ratio"] > gopher.max_ellipsis_line_ratio),
+        ("gopher_words_without_letters", lambda row: row["alpha_word_ratio"] < gopher.min_alpha_word_ratio),
+        ("gopher_few_stop_words", lambda row: row["stop_words"] < gopher.min_stop_words),
+        *(_at_most(name, getattr(config.repetition, f"max_{name}")) for name, _ in REPETITION_FIELDS),
+        ("c4_lorem_ipsum", lambda row: c4.drop_lorem_ipsum and row["c4_lorem_ipsum"]),
+        ("c4_curly_bracket", lambda row: c4.drop_curly_bracket and row["c4_curly_bracket"]),
+        ("c4_too_few_sentences", lambda row: row["c4_sentences"] < c4.min_sentences),
+        ("toxicity_words", lambda row: row["toxicity_hits"] > toxicity.max_hit_ratio * max(row["words"], 1)),
+        ("toxicity_score", lambda row: row["toxicity_score"] > toxicity.max_score),
+    ]
+
+
+def _at_most(column: str, threshold: float) -> Rule:
+    return f"gopher_{column.removesuffix('_ratio')}", lambda row: row[column] > threshold
+
+
+def filter_documents(config: FilterConfig, documents: Path, out: Path) -> Metrics:
+    """Write the kept documents, part by part, and the list of the dropped ones below `out`; return the counts."""
+    ordered = rules(config)
+    reasons: Counter[str] = Counter()
+    personal: Counter[str] = Counter(dict.fromkeys(FINDERS, 0) if config.replace_pii else {})
+    kept = 0
+    with (
+        meter("filter", total=count_documents(documents), unit="documents") as shown,
+        PartWriter(out / "dropped" / "dropped.parquet", out, DROPPED) as dropped,
+    ):
+        for part in parts(documents):
+            with PartWriter(out / "documents" / part.name, out, ANNOTATED) as writer:
+                for document in read_documents(part):
+                    shown.advance()
+                    reason = first_failing(ordered, document.metadata)
+                    if reason:
+                        reasons[reason] += 1
+                        dropped.write_row({"id": document.id, "url": document.metadata["url"], "reason": reason})
+                        continue
+                    if config.replace_pii:
+                        personal.update(mask(document))
+                    writer.write(document)
+                kept += writer.rows
+    funnel = {
+        "in": kept + reasons.total(),
+        **{f"dropped.{name}": reasons[name] for name, _ in ordered if reasons[name]},
+    }
+    if not kept:
+        raise EmptyOutput("filter", {name.removeprefix("dropped."): count for name, count in funnel.items()})
+    found = {f"pii.{kind}": count for kind, count in personal.items()}
+    return {name: float(count) for name, count in {**funnel, "kept": kept, **found}.items()}
+
+
+def first_failing(ordered: list[Rule], row: Row) -> str | None:
+    """Return the reason of the first rule that the scores fail, or None."""
+    return next((reason for reason, fails in ordered if fails(row)), None)
+
+
+def mask(document: Document) -> list[str]:
+    """Replace the personal data in a document's text and return the kinds; its spans then mark the placeholders."""
+    spans = [Span(**span) for span in document.metadata["pii"]]
+    document.text, placed = replace_pii(document.text, spans)
+    document.metadata["pii"] = [span._asdict() for span in placed]
+    return [span.kind for span in spans]

@@ -1,0 +1,98 @@
+"""The items of evaluation sets as the texts by which a leaked one is known."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.pins import source_files
+from pipelines.corpus.decontaminate import SUFFIXES
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+QUESTIONS = "questions"
+"""The benchmark's name for the multiple-choice questions that the run itself made."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a benchmark."""
+
+    benchmark: str
+    name: str
+    own: tuple[str, ...]
+    """Texts each of which is the item: any n-gram of them convicts."""
+    joined: tuple[str, ...] = ()
+    """The same with the wrong choices between: their n-grams convict, but for those of a wrong choice alone."""
+    wrong: tuple[str, ...] = ()
+
+
+def read_items(questions: Path | None, mirror: Path | None) -> Iterator[Item]:
+    """Yield the items of the run's own questions and of the mirror's evaluation splits.
+
+    Files and folders named after a training split are passed over: models may be trained on those.
+    """
+    for benchmark, root in ((QUESTIONS, questions), (None, mirror)):
+        for relative, path in source_files(root, SUFFIXES).items() if root else ():
+            place = Path(relative)
+            if not any("train" in part for part in place.parts):
+                yield from _file_items(path, place, benchmark or "/".join(place.parts[:-1][:2]) or place.stem)
+
+
+def _file_items(path: Path, place: Path, benchmark: str) -> Iterator[Item]:
+    stem = place.with_suffix("").as_posix().removeprefix(f"{benchmark}/")
+    number = 0
+    try:
+        for number, row in enumerate(_rows(path)):
+            yield to_item(benchmark, f"{stem}/{row.get('id', number)}", row)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, pa.ArrowException) as error:
+        reason = str(error).replace("\n", " ")
+        raise UserError(
+            f"{benchmark}: row {number:,} of {place} cannot be read ({reason}); mend or remove it"
+        ) from error
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        with path.open(encoding="utf-8") as lines:
+            yield from (json.loads(line) for line in lines if line.strip())
+        return
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1_000):
+            yield from batch.to_pylist()
+
+
+def to_item(benchmark: str, name: str, row: dict[str, Any]) -> Item:
+    """Return the item that a row is: multiple choice in the form of MMLU or ARC, or each of its texts by itself."""
+    if "question" not in row or "choices" not in row:
+        return Item(benchmark, name, tuple(text for text in row.values() if isinstance(text, str)))
+    question, choices = str(row["question"]), row["choices"]
+    texts = [str(choice) for choice in (choices["text"] if isinstance(choices, dict) else choices)]
+    right = _right(row, texts)
+    answer = texts[right]
+    lettered = " ".join(f"{letter} {text}" for letter, text in zip(LETTERS, texts, strict=False))
+    return Item(
+        benchmark,
+        name,
+        own=(question, answer, f"{question} {answer}"),
+        joined=(f"{question} {' '.join(texts)}", f"{question} {lettered}"),
+        wrong=tuple(text for place, text in enumerate(texts) if place != right),
+    )
+
+
+def _right(row: dict[str, Any], texts: list[str]) -> int:
+    """Return the place of the right choice, given as a number, a letter or one of the row's own labels."""
+    answer = row["answer"] if "answer" in row else row["answerKey"]
+    if isinstance(row["choices"], dict):
+        place = list(row["choices"]["label"]).index(answer)
+    elif isinstance(answer, str) and not answer.isdecimal():
+        place = LETTERS.index(answer)
+    else:
+        place = int(answer)
+    if not 0 <= place < len(texts):
+        raise ValueError(f"answer {answer!r} is none of {len(texts)} choices")
+    return place

@@ -1,0 +1,78 @@
+"""Reading JSON lines, plain or compressed: every line is a record or is counted with a reason."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipelines.corpus.inflate import pieces
+from pipelines.corpus.records import Dropped, Limits, Record, digest_of, storable, utc
+
+BOM = b"\xef\xbb\xbf"
+
+
+def json_records(path: Path, text_field: str, url_field: str, limits: Limits) -> Iterator[Record | Dropped]:
+    """Yield the rows of a file in order; offsets count decompressed bytes."""
+    for offset, line in _lines(path, limits.record):
+        if isinstance(line, str):
+            yield Dropped(offset, line)
+        else:
+            yield _record(offset, line, text_field, url_field, limits)
+
+
+def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | str]]:
+    """Yield each line with its offset; a line that is too long or cut off comes as the reason."""
+    held, offset, too_long = bytearray(), 0, False
+    for piece in pieces(path):
+        held += piece.data
+        *whole, rest = held.split(b"\n")
+        for line in whole:
+            yield offset, "too_large" if too_long or len(line) > max_bytes else bytes(line)
+            offset += len(line) + 1
+            too_long = False
+        held = bytearray(rest)
+        if piece.broken:
+            yield offset, "truncated"
+            offset += len(held)
+            held, too_long = bytearray(), False
+        elif len(held) > max_bytes:
+            offset += len(held)
+            held, too_long = bytearray(), True
+    if held or too_long:
+        yield offset, "too_large" if too_long or len(held) > max_bytes else bytes(held)
+
+
+def _record(offset: int, line: bytes, text_field: str, url_field: str, limits: Limits) -> Record | Dropped:
+    line = line.removeprefix(BOM) if offset == 0 else line
+    if not line.strip():
+        return Dropped(offset, "blank_line")
+    try:
+        row = parsed(line)
+    except (ValueError, RecursionError):
+        return Dropped(offset, "bad_json")
+    if not isinstance(row, dict):
+        return Dropped(offset, "not_an_object")
+    text = row.get(text_field)
+    if text is None:
+        return Dropped(offset, "no_text")
+    if not isinstance(text, str):
+        return Dropped(offset, "text_not_a_string")
+    url = row.get(url_field)
+    return Record(
+        offset=offset,
+        digest=digest_of(line.rstrip(b"\r")),
+        url=storable(url) if isinstance(url, str) else "",
+        crawl_time=utc(row.get("crawl_time")),
+        content=storable(text),
+        is_html=False,
+    )
+
+
+def parsed(line: bytes) -> Any:
+    """Return the JSON value of a line; lone surrogates, NaN and invalid UTF-8 do not spoil it."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line.decode("utf-8", "replace"))

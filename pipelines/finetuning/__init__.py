@@ -1,0 +1,1 @@
+"""The chat contract and supervised fine-tuning."""

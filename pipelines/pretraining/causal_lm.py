@@ -1,0 +1,75 @@
+"""Next-token prediction on token shards: the checks, the objective, and what is published."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pipelines.artifacts.stage import Metrics
+from pipelines.models.build import build
+from pipelines.models.sizes import count_parameters
+from pipelines.pretraining.checkpoint import Row, write_curve
+from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
+from pipelines.pretraining.heldout import Heldout
+from pipelines.pretraining.loop import Batch, Loop
+from pipelines.pretraining.losses import causal_cross_entropy
+from pipelines.pretraining.pretrain import PretrainConfig
+from pipelines.pretraining.publish import publish_base
+from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine
+from pipelines.pretraining.rng import seed_all
+from pipelines.tokens.loader import Samples, TokenShards
+
+
+class NextToken:
+    """The objective of pre-training: the windows in the seed's order, from the global sample `first` on."""
+
+    stage = "pretrain"
+
+    def __init__(self, samples: Samples, heldout: Heldout, *, first: int, global_batch: int, fingerprint: str) -> None:
+        self.samples, self.heldout = samples, heldout
+        self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
+
+    def next_sample(self, step: int) -> int:
+        """Return the global number of the first sample of a step."""
+        return self.first + step * self.global_batch
+
+    def batch(self, step: int) -> Batch:
+        """Return the windows of a step."""
+        return self.samples.take(self.next_sample(step), self.global_batch)
+
+    def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross-entropy."""
+        return causal_cross_entropy(model, inputs, targets)
+
+    def measure(self, model: Any) -> Row:
+        """Return held-out loss and bits per byte."""
+        return self.heldout.measure(model)
+
+
+def train_base(
+    config: PretrainConfig, train: Path, heldout: Path, tokenizer: Path, init_from: Path | None, out: Path
+) -> Metrics:
+    """Train a base model and publish it, its state and its curve; return the last figures."""
+    use_machine(config)
+    shards, held = TokenShards(train), TokenShards(heldout)
+    check_vocabulary(tokenizer, shards, held)
+    check_special_ids(tokenizer)
+    facts = run_facts(config, train, shards.tokenizer_digest)
+    state = None if init_from is None else read_state(init_from, facts)
+    objective = NextToken(
+        Samples(shards, config.sequence_length, config.seed),
+        Heldout(held, tokenizer, config.sequence_length, count=config.heldout_sequences, rows=config.micro_batch),
+        first=first_sample(state, facts),
+        global_batch=config.global_batch,
+        fingerprint=fingerprint(config, train, heldout, init_from),
+    )
+    seed_all(config.seed)
+    model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+    loop = Loop(model, objective, config, out)
+    if state is not None:
+        loop.load(state)
+    loop.run()
+    write_state(out / "state", loop.snapshot(), facts, objective.next_sample(loop.position.step))
+    write_curve(out / "curve" / "curve.jsonl", loop.position.curve)
+    publish_base(model, tokenizer, out / "model")
+    return {"parameters": float(count_parameters(config.size, shards.vocab_size)), **loop.figures()}

@@ -1,0 +1,54 @@
+"""Loss and bits per byte on a fixed set of held-out windows."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipelines.artifacts.errors import UserError
+from pipelines.pretraining.checkpoint import Row
+from pipelines.pretraining.losses import causal_cross_entropy
+from pipelines.tokens.digest import tokenizer_contract
+from pipelines.tokens.loader import TokenShards
+
+
+class Heldout:
+    """`count` windows, evenly spread over the split, the same at every measurement."""
+
+    def __init__(self, shards: TokenShards, tokenizer: Path, sequence_length: int, *, count: int, rows: int) -> None:
+        if shards.tokens < 2:
+            raise UserError(f"heldout: {shards.folder} has no token to predict; hold out more documents")
+        windows = (shards.tokens - 1) // sequence_length
+        self.count, self.rows = min(count, windows), rows
+        self.length = min(sequence_length, shards.tokens - 1)
+        starts = [number * windows // self.count * sequence_length for number in range(self.count)] or [0]
+        ids = [torch.from_numpy(shards.window(start, self.length + 1).astype("int64")) for start in starts]
+        self.ids_BS = torch.stack(ids)
+        self.bytes = int(token_bytes(tokenizer)[self.ids_BS[:, 1:]].sum())
+
+    def measure(self, model: Any) -> Row:
+        """Return the mean cross-entropy in nats a token, and the bits a byte of the text behind the targets.
+
+        What the model pays for the marks between documents counts in both; they have no bytes.
+        """
+        device = model.lm_head.weight.device
+        total = 0.0
+        for ids in torch.split(self.ids_BS, self.rows):
+            total += float(causal_cross_entropy(model, ids[:, :-1].to(device), ids[:, 1:].to(device)))
+        return {
+            "heldout_loss": total / self.ids_BS[:, 1:].numel(),
+            "heldout_bits_per_byte": total / math.log(2) / max(self.bytes, 1),
+        }
+
+
+def token_bytes(tokenizer: Path) -> Tensor:
+    """Return how many bytes of text each id stands for: a byte-level token has a character a byte, a special none."""
+    contract = tokenizer_contract(tokenizer)
+    ids = [*contract["vocabulary"].values(), *contract["special"].values()]
+    sizes = torch.zeros(max(ids) + 1, dtype=torch.int64)
+    for token, number in contract["vocabulary"].items():
+        sizes[number] = len(token)
+    sizes[list(contract["special"].values())] = 0
+    return sizes

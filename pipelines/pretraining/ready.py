@@ -1,0 +1,59 @@
+"""What is checked before a run begins: the machine, the tokenizer, and whose checkpoints lie in the work directory."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+import torch
+
+from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.pins import file_digest
+from pipelines.models.build import BOS, END, PAD
+from pipelines.pretraining.settings import LoopConfig
+from pipelines.tokens.digest import tokenizer_contract, tokenizer_digest
+from pipelines.tokens.loader import TokenShards
+
+logger = logging.getLogger(__name__)
+
+SUMMARIES = ("index.json", "model.safetensors", "train.jsonl")
+"""The file that stands for an input: for shards, for a model or a state, for examples."""
+
+
+def use_machine(config: LoopConfig) -> None:
+    """Set the threads and see that the device is there; raise UserError when it is not."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: torch finds no 'cuda' on this machine; set device to 'cpu'")
+    if config.device == "cpu" and config.dtype == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        logger.warning("dtype: this CPU has no bf16 products and emulates them many times slower; fp32 is fast on it")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+
+def check_vocabulary(tokenizer: Path, *splits: TokenShards) -> None:
+    """Raise UserError unless this tokenizer made the shards."""
+    digest = tokenizer_digest(tokenizer)
+    for shards in splits:
+        if shards.tokenizer_digest != digest:
+            raise UserError(
+                f"tokenizer: {shards.folder} was made with tokenizer {shards.tokenizer_digest[:12]} and "
+                f"{tokenizer} is {digest[:12]}; give the tokenizer that made the shards"
+            )
+
+
+def check_special_ids(tokenizer: Path) -> None:
+    """Raise UserError unless the tokenizer gives the special tokens the ids that models are built with."""
+    special = tokenizer_contract(tokenizer)["special"]
+    for token, number in (("<|bos|>", BOS), ("<|pad|>", PAD), ("<|end|>", END)):
+        if special.get(token) != number:
+            raise UserError(
+                f"tokenizer: {token} has id {special.get(token)} in {tokenizer} and models expect {number}; "
+                "train the tokenizer with the stage `tokenizer`"
+            )
+
+
+def fingerprint(config: LoopConfig, *inputs: Path | None) -> str:
+    """Return what names a run, so that no checkpoint of another one is taken up: its settings and its inputs."""
+    files = [path / name for path in inputs if path for name in SUMMARIES if (path / name).is_file()]
+    named = json.dumps([config.identity(), [file_digest(file) for file in files]], sort_keys=True)
+    return hashlib.sha256(named.encode()).hexdigest()

@@ -1,0 +1,50 @@
+"""The states of all random generators of the process, as tensors."""
+
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def seed_all(seed: int) -> None:
+    """Seed the generators of Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def rng_tensors() -> dict[str, Tensor]:
+    """Return the states of the generators of Python, numpy, torch and each GPU in use."""
+    version, words, gauss = random.getstate()
+    numpy = np.random.get_state(legacy=True)
+    if not isinstance(numpy, tuple):
+        raise TypeError("numpy's global generator is not its Mersenne twister")
+    _, keys, position, has_gauss, cached = numpy
+    states = {
+        "python": torch.tensor([version, *words], dtype=torch.int64),
+        "python.gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
+        "numpy": torch.tensor([*keys.tolist(), position, has_gauss], dtype=torch.int64),
+        "numpy.gauss": torch.tensor([cached], dtype=torch.float64),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        states |= {f"cuda.{number}": state for number, state in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def restore_rng(states: dict[str, Tensor]) -> None:
+    """Put the generators back into saved states; those that are not named go on as they are."""
+    if "python" in states:
+        version, *words = states["python"].tolist()
+        gauss = states["python.gauss"].tolist()
+        random.setstate((version, tuple(words), gauss[0] if gauss else None))
+    if "numpy" in states:
+        *words, position, has_gauss = states["numpy"].tolist()
+        keys = np.array(words, dtype=np.uint32)
+        np.random.set_state(("MT19937", keys, position, has_gauss, float(states["numpy.gauss"][0])))
+    if "torch" in states:
+        torch.set_rng_state(states["torch"])
+    gpus = sorted(name for name in states if name.startswith("cuda."))
+    if gpus and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([states[name] for name in gpus])

@@ -1,0 +1,241 @@
+"""The wiring, written once: what each product does and in what order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pipelines.alignment.align import ALIGN
+from pipelines.alignment.reward import REWARD
+from pipelines.artifacts.manifest import Artifact
+from pipelines.artifacts.run import Run
+from pipelines.artifacts.stage import StageConfig
+from pipelines.compression.distill import DISTILL
+from pipelines.compression.quantize import QUANTIZE
+from pipelines.config import (
+    DedupOnlyConfig,
+    FullConfig,
+    PostTrainConfig,
+    PrepareCorpusConfig,
+    PretrainProductConfig,
+    ReleaseConfig,
+)
+from pipelines.corpus.annotate import ANNOTATE
+from pipelines.corpus.decontaminate import DECONTAMINATE
+from pipelines.corpus.dedup import DEDUP
+from pipelines.corpus.examples import EXAMPLES
+from pipelines.corpus.filter import FILTER
+from pipelines.corpus.ingest import INGEST
+from pipelines.evaluation.evaluate import EVALUATE
+from pipelines.finetuning.chat import CHAT
+from pipelines.finetuning.sft import SFT
+from pipelines.pretraining.pretrain import PRETRAIN
+from pipelines.reporting.report import REPORT
+from pipelines.serving.package import PACKAGE
+from pipelines.tokens.shard import SHARD
+from pipelines.tokens.tokenizer import TOKENIZER
+
+C = TypeVar("C", bound=StageConfig)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A clean corpus and the examples that were kept out of it."""
+
+    examples: Artifact
+    crawled: Artifact
+    scored: Artifact
+    filtered: Artifact
+    unique: Artifact
+    clean: Artifact
+
+
+@dataclass(frozen=True)
+class Base:
+    """A pre-trained model, the shards it saw and the corpus behind them."""
+
+    corpus: Corpus
+    tokenizer: Artifact
+    shards: Artifact
+    model: Artifact
+    scores: Artifact
+
+
+@dataclass(frozen=True)
+class PostTrained:
+    """The models of post-training."""
+
+    base: Base
+    sft: Artifact
+    reward: Artifact | None
+    aligned: Artifact
+
+
+@dataclass(frozen=True)
+class Released:
+    """The packaged model and what was measured on the way."""
+
+    trained: PostTrained
+    student: Artifact
+    scores: dict[str, Artifact]
+    int8: Artifact
+    int4: Artifact
+    bundle: Artifact
+
+
+def dedup_only(config: DedupOnlyConfig, run: Run) -> Artifact:
+    """Read a crawl and keep one document of each cluster of duplicates."""
+    _, crawled = _crawl(config, run)
+    return run(DEDUP, config.dedup, documents=crawled["documents"])
+
+
+def _crawl(config: DedupOnlyConfig, run: Run) -> tuple[Artifact | None, Artifact]:
+    """Return the examples, where the source is made of their objects, and the documents."""
+    if config.ingest.source.kind != "docs":
+        return None, run(INGEST, config.ingest)
+    examples = run(EXAMPLES, config.examples)
+    return examples, run(INGEST, config.ingest, objects=examples["objects"])
+
+
+def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
+    """Make a clean corpus: scored, filtered, deduplicated and free of the evaluation's items."""
+    examples, crawled = _crawl(config, run)
+    examples = examples or run(EXAMPLES, config.examples)
+    scored = run(ANNOTATE, config.annotate, documents=crawled["documents"])
+    filtered = run(FILTER, config.filter, documents=scored["documents"])
+    unique = run(DEDUP, config.dedup, documents=filtered["documents"])
+    clean = run(DECONTAMINATE, config.decontaminate, documents=unique["documents"], questions=examples["questions"])
+    return Corpus(examples, crawled, scored, filtered, unique, clean)
+
+
+def pretrain(config: PretrainProductConfig, run: Run) -> Base:
+    """Train a base model on the clean corpus and score it."""
+    corpus = prepare_corpus(config, run)
+    tokenizer = run(TOKENIZER, config.tokenizer, documents=corpus.clean["documents"])
+    shards = run(SHARD, config.shard, documents=corpus.clean["documents"], tokenizer=tokenizer["tokenizer"])
+    model = run(
+        PRETRAIN,
+        config.pretrain,
+        train=shards["train"],
+        heldout=shards["heldout"],
+        tokenizer=tokenizer["tokenizer"],
+    )
+    scores = run(
+        EVALUATE,
+        config.evaluate.base,
+        node="evaluate.base",
+        model=model["model"],
+        heldout=shards["heldout"],
+        train=shards["train"],
+        questions=corpus.examples["questions"],
+    )
+    return Base(corpus, tokenizer, shards, model, scores)
+
+
+def post_train(config: PostTrainConfig, run: Run) -> PostTrained:
+    """Teach the base model to answer, and to prefer right answers."""
+    base = pretrain(config, run)
+    examples = base.corpus.examples
+    template = run(CHAT, config.chat)
+    sft = run(
+        SFT,
+        config.sft,
+        model=base.model["model"],
+        template=template["template"],
+        instructions=examples["instructions"],
+    )
+    reward = None
+    if config.align.method == "grpo" or config.reward.always:
+        reward = run(REWARD, config.reward, model=sft["model"], preferences=examples["preferences"])
+    judge = reward["model"] if reward and config.align.method == "grpo" else None
+    aligned = run(ALIGN, config.align, model=sft["model"], preferences=examples["preferences"], reward=judge)
+    return PostTrained(base, sft, reward, aligned)
+
+
+def release(config: ReleaseConfig, run: Run) -> Released:
+    """Distil a student, score the models, quantize and package the target."""
+    trained = post_train(config, run)
+    base, examples = trained.base, trained.base.corpus.examples
+    student = run(
+        DISTILL,
+        config.distill,
+        teacher=trained.aligned["model"],
+        train=base.shards["train"],
+        instructions=examples["instructions"],
+    )
+    models = {"base": base.model, "sft": trained.sft, "aligned": trained.aligned, "student": student}
+    scores = {"base": base.scores}
+    for name in sorted({config.target, "student"} - {"base"}):
+        scores[name] = run(
+            EVALUATE,
+            getattr(config.evaluate, name),
+            node=f"evaluate.{name}",
+            model=models[name]["model"],
+            heldout=base.shards["heldout"],
+            train=base.shards["train"],
+            questions=examples["questions"],
+        )
+    target, heldout = models[config.target]["model"], base.shards["heldout"]
+    int8 = run(QUANTIZE, config.quantize.int8, node="quantize.int8", model=target, heldout=heldout)
+    int4 = run(QUANTIZE, config.quantize.int4, node="quantize.int4", model=target, heldout=heldout)
+    bundle = run(
+        PACKAGE,
+        config.package,
+        model=target,
+        int8=int8["model"],
+        int4=int4["model"],
+        scores=scores[config.target]["scores"],
+    )
+    return Released(trained, student, scores, int8, int4, bundle)
+
+
+def full(config: FullConfig, run: Run) -> Artifact:
+    """Take a crawl to a packaged model and write the report of the whole chain."""
+    done = release(config, run)
+    base, corpus = done.trained.base, done.trained.base.corpus
+    return run(
+        REPORT,
+        config.report,
+        crawled=corpus.crawled["documents"],
+        filtered=corpus.filtered["documents"],
+        unique=corpus.unique["documents"],
+        clean=corpus.clean["documents"],
+        shards=base.shards["train"],
+        pretrain=base.model["curve"],
+        sft=done.trained.sft["curve"],
+        reward=done.trained.reward["scores"] if done.trained.reward else None,
+        align=done.trained.aligned["scores"],
+        distill=done.student["curve"],
+        node=None,
+        **{f"evaluate_{name}": artifact["scores"] for name, artifact in done.scores.items()},
+        int8=done.int8["scores"],
+        int4=done.int4["scores"],
+        bundle=done.bundle["bundle"],
+    )
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product by its name on the command line: its config, its wiring and what it is for."""
+
+    name: str
+    config: type[StageConfig]
+    wire: Callable[[Any, Run], object]
+    purpose: str
+
+
+PRODUCTS = {
+    product.name: product
+    for product in (
+        Product("full", FullConfig, full, "crawl to packaged model, with a report"),
+        Product("prepare-corpus", PrepareCorpusConfig, prepare_corpus, "clean, deduplicated documents"),
+        Product("dedup-only", DedupOnlyConfig, dedup_only, "deduplicated documents, nothing else"),
+        Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
+        Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
+        Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
+    )
+}
+
+
+def part_of(model: type[C], config: FullConfig) -> C:
+    """Return the fields of the full recipe that a smaller product reads."""
+    return model(**{name: getattr(config, name) for name in model.model_fields})

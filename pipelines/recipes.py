@@ -1,0 +1,140 @@
+"""Named full configs, each derived from the one before, and recipes in files."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+
+from pipelines.artifacts.errors import UserError
+from pipelines.config import FullConfig
+from pipelines.settings import load_yaml, with_settings
+
+MODELS = ("base", "sft", "aligned", "student")
+DOCUMENTATION: dict[str, object] = {
+    "language": {"min_score": 0.2},
+    "gopher": {"min_words": 10, "min_alpha_word_ratio": 0.45, "max_mean_word_length": 12}
+    | {"max_symbol_word_ratio": 0.2, "min_stop_words": 0},
+    "repetition": {f"max_duplicate_{n}_gram_char_ratio": 0.4 for n in range(5, 11)}
+    | {"max_top_2_gram_char_ratio": 0.4, "max_top_3_gram_char_ratio": 0.5, "max_top_4_gram_char_ratio": 0.6}
+    | {"max_duplicate_line_ratio": 0.5, "max_duplicate_line_char_ratio": 0.4}
+    | {"max_duplicate_paragraph_ratio": 0.5, "max_duplicate_paragraph_char_ratio": 0.4},
+    "c4": {"min_sentences": 1, "drop_curly_bracket": False},
+    "toxicity": {"max_score": 0.98},
+}
+"""Thresholds for pages of documentation, where those for web text would take headings and signatures for noise."""
+SMALL_EVALUATION: dict[str, object] = {
+    "heldout_tokens": 4096,
+    "questions": 40,
+    "bias_templates": 20,
+    "samples": 2,
+    "sample_tokens": 24,
+}
+DEMO_EVALUATION: dict[str, object] = {
+    "heldout_tokens": 65536,
+    "questions": 200,
+    "bias_templates": 200,
+    "samples": 6,
+    "sample_tokens": 48,
+}
+
+
+def smoke() -> FullConfig:
+    """The whole chain in under two minutes on two cores: what the tests run."""
+    return with_settings(
+        FullConfig(),
+        {
+            "examples.source.packages": ("click", "pydantic", "rich"),
+            "filter": DOCUMENTATION,
+            "tokenizer.vocab_size": 2048,
+            "pretrain": {"size": "smoke", "sequence_length": 128, "max_steps": 60, "heldout_every": 30}
+            | {"checkpoint_every": 20, "heldout_sequences": 16, "attention": "blockwise"},
+            "sft": {"max_steps": 20, "checkpoint_every": 8, "heldout": 32, "heldout_every": 10},
+            "reward": {"max_steps": 20, "checkpoint_every": 8, "always": True},
+            "align": {"max_steps": 12, "checkpoint_every": 5},
+            "distill": {"size": "tiny", "sequence_length": 128, "max_steps": 20, "heldout_every": 10}
+            | {"checkpoint_every": 8, "heldout_sequences": 16, "attention": "blockwise"},
+            **{f"evaluate.{node}.{field}": value for node in MODELS for field, value in SMALL_EVALUATION.items()},
+            "quantize.int8.windows": 8,
+            "quantize.int4.windows": 8,
+            "package.licence": "apache-2.0",
+        },
+    )
+
+
+def demo() -> FullConfig:
+    """A first real run, under ten minutes on two cores: a 7 M model of Python documentation."""
+    return with_settings(
+        smoke(),
+        {
+            "examples.source.packages": ("python", "numpy", "scipy", "pandas", "scikit-learn", "networkx"),
+            "ingest.workers": 2,
+            "annotate.workers": 2,
+            "tokenizer.vocab_size": 8192,
+            "pretrain": {"size": "demo", "sequence_length": 256, "max_steps": 400, "heldout_every": 50}
+            | {"checkpoint_every": 100, "heldout_sequences": 64},
+            "sft": {"max_steps": 150, "checkpoint_every": 50, "heldout": 256, "heldout_every": 50},
+            "reward": {"max_steps": 100, "checkpoint_every": 50},
+            "align": {"max_steps": 60, "checkpoint_every": 30},
+            "distill": {"size": "mini", "sequence_length": 256, "max_steps": 60, "heldout_every": 30}
+            | {"checkpoint_every": 30, "heldout_sequences": 32},
+            **{f"evaluate.{node}.{field}": value for node in MODELS for field, value in DEMO_EVALUATION.items()},
+            "quantize.int8.windows": 32,
+            "quantize.int4.windows": 32,
+        },
+    )
+
+
+def small() -> FullConfig:
+    """124 M parameters on one GPU."""
+    return with_settings(
+        demo(),
+        {
+            "tokenizer.vocab_size": 32768,
+            "pretrain": {"size": "small", "sequence_length": 1024, "global_batch": 512, "max_steps": 10_000}
+            | {"dtype": "bf16", "attention": "sdpa", "compile": True, "device": "cuda", "lr": 6e-4}
+            | {"warmup_steps": 500, "heldout_every": 500, "checkpoint_every": 500, "micro_batch": 32},
+            "sft": {"max_steps": 1_000, "dtype": "bf16", "device": "cuda", "lr": 2e-5, "warmup_steps": 50},
+            "reward": {"max_steps": 500, "dtype": "bf16", "device": "cuda", "lr": 1e-5},
+            "align": {"max_steps": 500, "dtype": "bf16", "device": "cuda", "lr": 1e-6},
+            "distill": {"size": "demo", "sequence_length": 1024, "global_batch": 128, "max_steps": 2_000}
+            | {"dtype": "bf16", "attention": "sdpa", "device": "cuda"},
+            **{f"evaluate.{node}.device": "cuda" for node in MODELS},
+        },
+    )
+
+
+def base() -> FullConfig:
+    """1 B parameters on many GPUs."""
+    return with_settings(
+        small(),
+        {
+            "tokenizer.vocab_size": 65536,
+            "pretrain": {"size": "base", "sequence_length": 4096, "global_batch": 1024, "max_steps": 20_000}
+            | {"lr": 3e-4, "warmup_steps": 2_000, "micro_batch": 4},
+            "distill": {"size": "small", "sequence_length": 4096},
+        },
+    )
+
+
+RECIPES: dict[str, Callable[[], FullConfig]] = {"smoke": smoke, "demo": demo, "small": small, "base": base}
+
+
+def load_recipe(name: str) -> FullConfig:
+    """Return a named recipe, or one from a YAML file whose `from` names the recipe that it changes."""
+    if name in RECIPES:
+        return RECIPES[name]()
+    if not name.endswith((".yaml", ".yml")):
+        near = get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(RECIPES)}, or name a YAML file"
+        raise UserError(f"--recipe: {name!r} is none; {hint}")
+    fields = load_yaml(Path(name))
+    start = fields.pop("from", "demo")
+    if start not in RECIPES:
+        raise UserError(f"recipe: from: {start!r} is no recipe; there are {', '.join(RECIPES)}")
+    return with_settings(RECIPES[start](), {str(key): value for key, value in fields.items()})
+
+
+def as_yaml(config: FullConfig) -> str:
+    """Return the config as a YAML recipe."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,105 @@
+"""The facts of a run, read from the artifacts and manifests behind it; nothing here depends on time or host."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.artifacts.lineage import ancestors
+from pipelines.artifacts.manifest import Manifest
+from pipelines.reporting.report import ReportConfig
+
+FUNNEL = ("ingest", "annotate", "filter", "dedup", "decontaminate")
+CURVES = ("pretrain", "sft", "reward", "align", "distill")
+
+
+def manifests_of(inputs: Mapping[str, Path]) -> list[Manifest]:
+    """Return the manifest of every artifact behind the inputs, inputs before what was made of them, each once."""
+    found: dict[tuple[str, str], Manifest] = {}
+    for _, path in sorted(inputs.items()):
+        for manifest in ancestors(path.parent):
+            found.setdefault((manifest.stage, manifest.key), manifest)
+    return list(found.values())
+
+
+def facts_of(config: ReportConfig, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Return everything that the report shows, timings aside, as JSON values."""
+    manifests = manifests_of(inputs)
+    return {
+        "title": config.title,
+        "funnel": funnel(manifests),
+        "tokens": [dict(item.metrics) for item in manifests if item.stage == "shard"],
+        "curves": {stage: curve for stage in CURVES for curve in [_curve(manifests, stage, inputs)] if curve},
+        "scores": [
+            {"node": name, **score}
+            for name, path in sorted(inputs.items())
+            for score in _json(path / "scores.json").get("scores", [])
+        ],
+        "samples": {
+            name.removeprefix("evaluate_"): _lines(path.parent / "samples" / "samples.jsonl")[: config.samples]
+            for name, path in sorted(inputs.items())
+            if name.startswith("evaluate_")
+        },
+        "bundle": _json(inputs["bundle"] / "bundle.json") if "bundle" in inputs else {},
+        "lineage": [
+            {
+                "stage": item.stage,
+                "key": item.key,
+                "version": item.version,
+                "inputs": {name: f"{entry.stage}/{entry.key}" for name, entry in sorted(item.inputs.items())},
+                "roots": item.roots,
+                "libraries": item.libraries,
+                "metrics": item.metrics,
+                "bytes": {name: _output_bytes(item, name) for name in item.outputs},
+            }
+            for item in manifests
+        ],
+    }
+
+
+def funnel(manifests: list[Manifest]) -> list[dict[str, Any]]:
+    """Return what each corpus stage was given, kept and dropped, by reason."""
+    rows = []
+    for stage in FUNNEL:
+        for item in manifests:
+            if item.stage == stage and "in" in item.metrics:
+                dropped = {
+                    name.removeprefix("dropped."): int(value)
+                    for name, value in item.metrics.items()
+                    if name.startswith("dropped.")
+                }
+                rows.append(
+                    {
+                        "stage": stage,
+                        "in": int(item.metrics["in"]),
+                        "kept": int(item.metrics["kept"]),
+                        "dropped": dropped,
+                    }
+                )
+    return rows
+
+
+def _curve(manifests: list[Manifest], stage: str, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    store = next(iter(inputs.values())).parents[2]
+    for item in manifests:
+        if item.stage == stage:
+            return _lines(store / stage / item.key / "curve" / "curve.jsonl")
+    return []
+
+
+def _output_bytes(item: Manifest, output: str) -> int:
+    return sum(entry.bytes for name, entry in item.files.items() if name.split("/")[0] == output)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; an empty one where this output has no such file."""
+    if not path.is_file():
+        return {}
+    loaded = json.loads(path.read_text())
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]

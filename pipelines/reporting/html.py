@@ -1,0 +1,59 @@
+"""The report as one HTML file: no script, no request, every plot inside."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from pipelines.artifacts.manifest import Manifest
+from pipelines.artifacts.work import atomic_file
+from pipelines.reporting.gather import manifests_of
+from pipelines.reporting.plots import as_data_url, as_svg, curve_plot, funnel_plot, score_plot
+
+
+def write_html(facts: dict[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
+    """Write `report/report.json`, and below `log/` the page and the plots for the Prefect UI."""
+    with atomic_file(out / "report" / "report.json", out) as fresh:
+        fresh.write_text(json.dumps(facts, indent=1, sort_keys=True))
+    with atomic_file(out / "log" / "report.html", out) as fresh:
+        fresh.write_text(render(facts, manifests_of(inputs)), encoding="utf-8")
+    with atomic_file(out / "log" / "report.md", out) as fresh:
+        fresh.write_text(plots_markdown(facts))
+
+
+def plots_markdown(facts: dict[str, Any]) -> str:
+    """Return the plots as markdown images; drawn once, when the report is built, so that a hit shows them at once."""
+    images = [("crawl to documents", funnel_plot(facts["funnel"]))] if facts["funnel"] else []
+    images += [("scores", score_plot(facts["scores"]))] if facts["scores"] else []
+    images += [(f"{name} loss", curve_plot(name, curve)) for name, curve in facts["curves"].items()]
+    return "\n\n".join(f"![{title}]({as_data_url(figure)})" for title, figure in images)
+
+
+def render(facts: dict[str, Any], manifests: list[Manifest]) -> str:
+    """Return the page; text of documents and models is escaped."""
+    environment = Environment(
+        loader=PackageLoader("pipelines.reporting", ""),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+    )
+    environment.filters["figures"] = figures
+    plots = {
+        "funnel": _svg(funnel_plot(facts["funnel"])) if facts["funnel"] else "",
+        "scores": _svg(score_plot(facts["scores"])) if facts["scores"] else "",
+        "curves": [_svg(curve_plot(name, curve)) for name, curve in facts["curves"].items()],
+    }
+    return environment.get_template("report.html").render(facts=facts, manifests=manifests, plots=plots)
+
+
+def _svg(figure: Figure) -> Markup:
+    return Markup(as_svg(figure))  # noqa: S704 - drawn by matplotlib, which escapes the labels
+
+
+def figures(metrics: Mapping[str, float]) -> str:
+    """Return a stage's metrics in one line, drops aside."""
+    shown = {name: value for name, value in metrics.items() if not name.startswith("dropped.")}
+    return "  ".join(f"{name} {value:,.5g}" for name, value in list(shown.items())[:6])

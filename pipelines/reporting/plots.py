@@ -1,0 +1,86 @@
+"""The plots of a report, as SVG to embed in HTML and as PNG for the Prefect UI."""
+
+import base64
+import io
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+SHARES = ("acc", "top1_agreement")
+INK, BLUE, ORANGE, GREY = "#1f2933", "#2563a8", "#c8641b", "#9aa5b1"
+mpl.rcParams.update(
+    {
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": GREY,
+        "axes.labelcolor": INK,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "gristmill",
+    }
+)
+
+
+def funnel_plot(funnel: list[dict[str, Any]]) -> Figure:
+    """Return bars of what each corpus stage kept and dropped."""
+    figure = Figure(figsize=(7.2, 0.5 * len(funnel) + 0.7), layout="constrained")
+    axes = figure.subplots()
+    names = [row["stage"] for row in funnel]
+    kept = [row["kept"] for row in funnel]
+    axes.barh(names, kept, color=BLUE, label="kept")
+    axes.barh(names, [row["in"] - row["kept"] for row in funnel], left=kept, color=ORANGE, label="dropped")
+    for name, count, row in zip(names, kept, funnel, strict=True):
+        axes.annotate(f" {count:,} of {row['in']:,}", (row["in"], name), va="center", color=INK)
+    axes.invert_yaxis()
+    axes.set_xlabel("documents")
+    axes.margins(x=0.2)
+    axes.legend(loc="lower right", frameon=False)
+    return figure
+
+
+def curve_plot(name: str, curve: list[dict[str, Any]]) -> Figure:
+    """Return the training loss of one stage, with the held-out loss where it was taken."""
+    figure = Figure(figsize=(3.6, 2.4), layout="constrained")
+    axes = figure.subplots()
+    loss = [(row["step"], row["loss"]) for row in curve if row.get("loss") is not None]
+    heldout = [(row["step"], row["heldout_loss"]) for row in curve if row.get("heldout_loss") is not None]
+    if loss:
+        axes.plot(*zip(*loss, strict=True), color=BLUE, lw=1, label="training")
+    if heldout:
+        axes.plot(*zip(*heldout, strict=True), color=ORANGE, lw=1.2, marker="o", ms=3, label="held out")
+        axes.legend(frameon=False)
+    axes.set_title(name, loc="left", color=INK)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    return figure
+
+
+def score_plot(scores: list[dict[str, Any]]) -> Figure:
+    """Return a point with its 95% interval for every score that is a share of right answers."""
+    shown = [row for row in scores if row["metric"].startswith(SHARES)]
+    figure = Figure(figsize=(7.2, 0.28 * len(shown) + 0.8), layout="constrained")
+    axes = figure.subplots()
+    for index, row in enumerate(shown):
+        axes.plot([row["low"], row["high"]], [index, index], color=GREY, lw=2)
+        axes.plot([row["value"]], [index], "o", color=BLUE, ms=5)
+    axes.set_yticks(range(len(shown)), [f"{row['node']}: {row['task']} {row['metric']}" for row in shown])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("score with 95% interval")
+    return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """Return the figure as an <svg> element, the same bytes each time."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def as_data_url(figure: Figure) -> str:
+    """Return the figure as a PNG data URL, which Prefect's markdown shows (it strips inline SVG)."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

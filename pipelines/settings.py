@@ -1,0 +1,102 @@
+"""`--set path=value` and recipe files: one change at a time, checked, with a suggestion for what is mistyped."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipelines.artifacts.errors import UserError
+
+C = TypeVar("C", bound=BaseModel)
+MAX_RECIPE_BYTES = 1 << 20
+"""A recipe is some hundred lines; a YAML file beyond this is something else."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, which YAML would silently let win."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    for key, _ in node.value:
+        name = loader.construct_object(key)
+        if name in seen:
+            raise UserError(f"recipe: {name!r} is given twice (line {key.start_mark.line + 1}); keep one")
+        seen.add(name)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Return a recipe file's mapping; raise UserError where it is none."""
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise UserError(f"recipe: {str(path)!r} is over 1 MiB, which no recipe is; name a recipe file")
+        loaded = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).replace("\n", " ")
+        raise UserError(f"recipe: {str(path)!r} cannot be read ({reason}); give a YAML file") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"recipe: {str(path)!r} holds no mapping of stages; see gristmill recipe demo")
+    return loaded
+
+
+def with_settings(config: C, changes: Mapping[str, Any]) -> C:
+    """Return the config with the fields at these dotted paths changed and everything checked again."""
+    for path, value in changes.items():
+        config = _changed(config, path, path.split("."), value)
+    return config
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Return path and value of `path=value`; the value is read as YAML, so `true`, `null` and `[a, b]` work."""
+    path, equals, raw = text.partition("=")
+    if not equals or not path:
+        raise UserError(f"--set: {text!r} is no setting; write --set STAGE.FIELD=VALUE, as in --set sft.max_steps=200")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        value = raw
+    return path, value
+
+
+def _changed(config: C, full: str, path: list[str], value: Any) -> C:
+    name, *rest = path
+    known_field(type(config), name, full)
+    current = getattr(config, name)
+    if rest:
+        if not isinstance(current, BaseModel):
+            raise UserError(f"{full}: {name!r} has no fields of its own; set {full.rsplit('.', 1)[0]} instead")
+        value = _changed(current, full, rest, value)
+    elif isinstance(current, BaseModel) and isinstance(value, Mapping):
+        value = with_settings(current, {str(inner): item for inner, item in value.items()})
+    fields = {other: getattr(config, other) for other in type(config).model_fields}
+    return checked(type(config), {**fields, name: value}, full.rsplit(f".{'.'.join(rest)}", 1)[0] if rest else full)
+
+
+def known_field(model: type[BaseModel], name: str, full: str) -> None:
+    """Raise UserError with a suggestion when the model has no field of this name."""
+    if name in model.model_fields:
+        return
+    near = get_close_matches(name, model.model_fields, n=1, cutoff=0.5)
+    hint = f"did you mean {full.replace(name, near[0])!r}?" if near else f"there are {', '.join(model.model_fields)}"
+    raise UserError(f"{full}: there is no field {name!r}; {hint}")
+
+
+def checked(model: type[C], fields: Mapping[str, Any], where: str) -> C:
+    """Return the model of these fields; raise UserError with the first wrong field, its value and bounds."""
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        inner = [str(part) for part in first["loc"]]
+        stem = where.split(".")
+        place = ".".join(stem + (inner[1:] if inner[:1] == stem[-1:] else inner))
+        message = first["msg"].removeprefix("Value error, ")
+        shown = "" if isinstance(first["input"], BaseModel | dict) else f"{first['input']!r}: "
+        raise UserError(f"{place}: {shown}{message[:1].lower()}{message[1:]}") from error

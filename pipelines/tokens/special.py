@@ -1,0 +1,11 @@
+"""The special tokens, in the order of their ids."""
+
+BOS = "<|bos|>"
+PAD = "<|pad|>"
+SYSTEM = "<|system|>"
+USER = "<|user|>"
+ASSISTANT = "<|assistant|>"
+END = "<|end|>"
+
+SPECIAL_TOKENS = (BOS, PAD, SYSTEM, USER, ASSISTANT, END)
+"""A token's place is its id. `<|end|>` closes a turn and is the end of a sequence; `<|pad|>` never is."""

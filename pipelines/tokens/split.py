@@ -1,0 +1,95 @@
+"""The files of one split: shards of a bounded size, the span of every document, and the index, written last."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.artifacts.work import atomic_file
+from pipelines.corpus.documents import PartWriter
+
+SPANS = pa.schema([("document_id", pa.string()), ("start", pa.int64()), ("length", pa.int64())])
+NAMES = {"<u2": "uint16", "<u4": "uint32"}
+
+
+class SplitWriter:
+    """Appends documents to the token stream of a split; a document may go on in the next file."""
+
+    def __init__(self, folder: Path, out: Path, dtype: str, shard_bytes: int, described: Mapping[str, Any]) -> None:
+        self.folder, self.out, self.dtype, self.described = folder, out, np.dtype(dtype), described
+        self.room = shard_bytes // self.dtype.itemsize
+        self.documents = self.tokens = self.bytes = 0
+        self._shards: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        self._spans = PartWriter(self.folder / "spans.parquet", self.out, SPANS)
+        self._spans.__enter__()
+        self._shard: _ShardFile | None = None
+        return self
+
+    def write(self, document_id: str, ids: NDArray[np.unsignedinteger[Any]], size: int) -> None:
+        """Append a document's ids; `size` is the bytes of its text."""
+        self._spans.write_row({"document_id": document_id, "start": self.tokens, "length": len(ids)})
+        self.documents += 1
+        self.tokens += len(ids)
+        self.bytes += size
+        while len(ids):
+            shard = self._shard = self._shard or _ShardFile(self.folder / f"shard-{len(self._shards):05d}.bin")
+            piece = ids[: self.room - shard.tokens]
+            shard.write(piece)
+            if shard.tokens == self.room:
+                self._end_shard(shard)
+            ids = ids[len(piece) :]
+
+    def _end_shard(self, shard: "_ShardFile") -> None:
+        self._shards.append(shard.close())
+        self._shard = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shard:
+            self._end_shard(self._shard)
+        self._spans.__exit__(kind, error, trace)
+        if kind is None:
+            self._write_index()
+
+    def _write_index(self) -> None:
+        index = {
+            **self.described,
+            "split": self.folder.name,
+            "dtype": NAMES[self.dtype.str],
+            "documents": self.documents,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "shards": self._shards,
+        }
+        with atomic_file(self.folder / "index.json", self.out) as fresh:
+            fresh.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+class _ShardFile:
+    """One file of ids and the hash of its bytes so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.tokens = path, 0
+        self._hash = hashlib.sha256()
+        self._file: BinaryIO = path.open("wb")
+
+    def write(self, ids: NDArray[np.unsignedinteger[Any]]) -> None:
+        data = ids.tobytes()
+        self._hash.update(data)
+        self._file.write(data)
+        self.tokens += len(ids)
+
+    def close(self) -> dict[str, Any]:
+        """Close the file and return its entry in the index."""
+        self._file.close()
+        return {"file": self.path.name, "tokens": self.tokens, "sha256": self._hash.hexdigest()}

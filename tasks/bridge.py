@@ -1,0 +1,89 @@
+"""The one module where a stage meets Prefect: a task that looks up, builds, and shows a hit as Cached."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect import Task, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from pipelines.artifacts.build import Built, build
+from pipelines.artifacts.errors import DamagedArtifact, StageFailed, UserError
+from pipelines.artifacts.manifest import Artifact, Output
+from pipelines.artifacts.progress import LineSink, line_sink
+from pipelines.artifacts.run import LocalRun
+from pipelines.artifacts.stage import Stage, StageConfig
+from pipelines.artifacts.store import Store
+
+StageTask = Task[[StageConfig, Mapping[str, Output], str, Store], Any]
+
+
+def as_task(stage: Stage, *, tags: tuple[str, ...] = (), timeout_seconds: float | None = None) -> StageTask:
+    """Return the stage as a task. It keeps no Prefect cache: the store is the only one."""
+
+    def run_stage(config: StageConfig, inputs: Mapping[str, Output], node: str, store: Store) -> Any:
+        with progress_in_log():
+            try:
+                built = build(store, stage, config, inputs, node=node)
+            except (UserError, StageFailed, DamagedArtifact) as error:  # one line in the UI, not a traceback
+                return Failed(name=type(error).__name__, message=str(error), data=error)
+        return Completed(name="Cached" if built.hit else "Completed", message=summary(built), data=built)
+
+    run_stage.__doc__ = stage.run.__doc__
+    return task(
+        name=stage.name,
+        task_run_name="{node}",
+        tags=list(tags),
+        timeout_seconds=timeout_seconds,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )(run_stage)
+
+
+def summary(built: Built) -> str:
+    """Return one line on what a task did."""
+    figures = ", ".join(f"{name} {value:,.4g}" for name, value in list(built.manifest.metrics.items())[:4])
+    return f"{built.artifact.key[:12]} {figures}"
+
+
+@contextmanager
+def progress_in_log() -> Iterator[None]:
+    """Send progress lines to the run's log as well, where the UI shows them."""
+    token = line_sink.set(RunLogSink)
+    try:
+        yield
+    finally:
+        line_sink.reset(token)
+
+
+class RunLogSink(LineSink):
+    """Progress as INFO lines of the Prefect run."""
+
+    def write(self, line: str) -> None:
+        """Log the line."""
+        logger = get_run_logger()
+        (logger.logger if isinstance(logger, logging.LoggerAdapter) else logger).info(line)
+        super().write(line)
+
+
+@dataclass
+class PrefectRun(LocalRun):
+    """Builds each node as a task of the running flow, called directly in its main thread."""
+
+    tasks: Mapping[str, StageTask] = field(default_factory=dict)
+
+    def __call__(
+        self, stage: Stage, config: StageConfig, *, node: str | None = None, **inputs: Output | None
+    ) -> Artifact:
+        """Return the built artifact of this node; raise what the task failed with."""
+        node = node or stage.name
+        given = {name: output for name, output in inputs.items() if output is not None}
+        self.on_start(node)
+        state: State[Built] = self.tasks[stage.name](config, given, node, self.store, return_state=True)
+        built = state.result()
+        self.record(node, built)
+        return built.artifact

@@ -1,0 +1,12 @@
+"""The stages that score, compress, package and report, as tasks."""
+
+from pipelines.compression.quantize import QUANTIZE
+from pipelines.evaluation.evaluate import EVALUATE
+from pipelines.reporting.report import REPORT
+from pipelines.serving.package import PACKAGE
+from tasks.bridge import as_task
+
+evaluate = as_task(EVALUATE, tags=("release",))
+quantize = as_task(QUANTIZE, tags=("release",))
+package = as_task(PACKAGE, tags=("release",))
+report = as_task(REPORT, tags=("release",))

@@ -1,0 +1,74 @@
+"""Flows against a real Prefect server: a hit shows as Cached, a failed stage by its name, a form per config."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.data import dedup_only, prepare_corpus
+from flows.full import full
+from pipelines.config import DedupOnlyConfig, FullConfig, PrepareCorpusConfig
+from pipelines.products import part_of
+from pipelines.recipes import smoke
+from pipelines.settings import with_settings
+from tests.conftest import Finished
+
+pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own shutdown is not warning-free
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def in_smoke_store(smoke_run: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_STORE", str(smoke_run.store.root))
+
+
+def test_a_full_run_of_finished_stages_shows_each_as_cached_and_attaches_the_report(in_smoke_store: None) -> None:
+    state = full(smoke(), return_state=True)
+    assert state.is_completed(), state.message
+    assert all(result.hit for result in state.result())
+
+    async def seen() -> tuple[set[str], list[str]]:
+        async with get_client() as client:
+            runs = await client.read_task_runs()
+            reports = await client.read_artifacts(
+                artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["run-report"]))
+            )
+            return {run.state_name or "" for run in runs}, [str(item.data) for item in reports]
+
+    names, reports = asyncio.run(seen())
+    assert names == {"Cached"}
+    assert "data:image/png;base64," in reports[-1] and "| pretrain |" in reports[-1]
+
+
+def test_a_stage_that_fails_shows_its_error_by_name(in_smoke_store: None) -> None:
+    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.min_language_score": 1.0}))
+    state = prepare_corpus(config, return_state=True)
+    assert state.name == "EmptyOutput" and state.is_failed()
+    assert "no document is left" in (state.message or "")
+
+
+def test_dedup_only_runs_alone(in_smoke_store: None) -> None:
+    state = dedup_only(part_of(DedupOnlyConfig, smoke()), return_state=True)
+    assert [result.node for result in state.result()] == ["examples", "ingest", "dedup"]
+
+
+def test_the_form_of_every_flow_is_complete() -> None:
+    schema = FullConfig.model_json_schema()
+
+    def fields(part: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
+        properties = part.get("properties", {})
+        assert isinstance(properties, dict)
+        yield from properties.items()
+
+    for part in [schema, *schema["$defs"].values()]:
+        assert part["title"]
+        for name, field in fields(part):
+            assert "description" in field or "$ref" in field or "const" in field, f"{part['title']}: {name}"
