@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from pipelines import products
 from pipelines.artifacts.stage import Stage
@@ -60,13 +61,13 @@ def test_every_product_is_a_flow_of_its_name_with_one_config() -> None:
 
 
 def test_every_config_field_is_described_and_titled_for_the_form() -> None:
-    def check(model: type, where: str) -> None:
+    def check(model: type[BaseModel], where: str) -> None:
         assert model.model_config.get("title"), f"{where} has no title"
         for name, info in model.model_fields.items():
             assert info.description, f"{where}.{name} has no description"
             assert not info.is_required(), f"{where}.{name} has no default"
             value = info.get_default(call_default_factory=True)
-            if hasattr(value, "model_fields"):
+            if isinstance(value, BaseModel):
                 check(type(value), f"{where}.{name}")
 
     check(FullConfig, "full")

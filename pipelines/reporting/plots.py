@@ -74,7 +74,7 @@ def score_plot(scores: list[dict[str, Any]]) -> Figure:
 def as_svg(figure: Figure) -> str:
     """Return the figure as an <svg> element, the same bytes each time."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = buffer.getvalue()
     return text[text.index("<svg") :]
 

@@ -49,7 +49,7 @@ def test_a_full_run_of_finished_stages_shows_each_as_cached_and_attaches_the_rep
 
 
 def test_a_stage_that_fails_shows_its_error_by_name(in_smoke_store: None) -> None:
-    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.min_language_score": 1.0}))
+    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.gopher.min_words": 90_000}))
     state = prepare_corpus(config, return_state=True)
     assert state.name == "EmptyOutput" and state.is_failed()
     assert "no document is left" in (state.message or "")
