@@ -27,8 +27,9 @@ test-gpu: $(READY)  ## what needs an accelerator
 golden: $(READY)  ## record the golden files again, after a stage's version was raised
 	$(BIN)/python -m pytest tests/test_golden.py --record-golden
 
-readme: $(READY)  ## write the README's file tree anew, from the modules' first sentences
+readme: $(READY)  ## write the README's file tree and docs/cli.md anew, from the code
 	$(BIN)/python -m tests.readme_tree
+	$(BIN)/python -m deployments.manual
 
 bench: $(READY)  ## every claim of speed or quality, ours and the peer side by side
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,12 +1,11 @@
 """`gristmill artifacts`: what the store holds, whether it is sound, and what may go."""
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.table import Table
 
-from deployments.options import open_store
+from deployments.options import StoreOption, open_store
 from deployments.tables import console, print_json
 from pipelines.artifacts.collect import collect, sweep
 from pipelines.artifacts.errors import StageFailed, UserError
@@ -15,9 +14,6 @@ from pipelines.artifacts.progress import track
 from pipelines.artifacts.store import Store, damaged_files
 
 app = App(name="artifacts", help="List, show, verify and collect what the store holds.")
-StoreOption = Annotated[
-    Path | None, Parameter(help="Where artifacts are kept; default $GRISTMILL_STORE or ./artifacts.")
-]
 JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON for machines.", negative="")]
 
 

@@ -9,10 +9,11 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from deployments import artifacts
-from deployments.options import Options, node_named, open_store, planned, product_named
+from deployments.options import Options, StoreOption, node_named, open_store, planned, product_named
 from deployments.tables import console, plan_rows, print_json, print_plan, print_results, result_rows
 from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.progress import say
 from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, until_sound
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
@@ -114,9 +115,13 @@ def recipe(name: str | None = None, *, options: Options = OPTIONS) -> None:
 
 
 @app.command
-def report(*, store: Path | None = None, out: Path | None = None) -> None:
+def report(
+    *,
+    out: Annotated[Path | None, Parameter(help="Copy the report to this file.")] = None,
+    store: StoreOption = None,
+) -> None:
     """Print where the newest run's report is, or copy it to --out."""
-    found = _newest_report(open_store(store))
+    found = _newest(open_store(store), "report") / "log" / "report.html"
     if out is not None:
         out.write_bytes(found.read_bytes())
     console().print(str(out or found))
@@ -124,20 +129,18 @@ def report(*, store: Path | None = None, out: Path | None = None) -> None:
 
 @app.command
 def serve(
-    bundle: Path | None = None,
+    bundle: Annotated[Path | None, Parameter(help="A bundle's folder; default: the newest run's.")] = None,
     *,
-    store: Path | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    precision: str | None = None,
+    host: Annotated[str, Parameter(help="Another host than loopback needs GRISTMILL_API_KEY.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="0 takes a free one.")] = 8000,
+    precision: Annotated[str | None, Parameter(help="full, int8 or int4; default: the bundle's own.")] = None,
+    store: StoreOption = None,
 ) -> None:
-    """Serve a bundle (default: the newest run's) as an OpenAI-compatible endpoint.
-
-    On loopback by default; another host needs GRISTMILL_API_KEY to be set.
-    """
+    """Serve a bundle as an OpenAI-compatible endpoint until Ctrl-C: chat, completions, models, health."""
     from pipelines.serving.serve import serve as serve_bundle
 
-    serve_bundle(bundle or _newest(open_store(store), "package") / "bundle", host=host, port=port, precision=precision)
+    folder = bundle or _newest(open_store(store), "package") / "bundle"
+    serve_bundle(folder, host, port, precision, ready=lambda url: say(f"serving {folder} at {url}/v1; Ctrl-C stops it"))
 
 
 def _newest(store: Store, stage_name: str) -> Path:
@@ -149,13 +152,9 @@ def _newest(store: Store, stage_name: str) -> Path:
     raise UserError(f"store: {str(store.root)!r} has no {stage_name} of a finished run; run gristmill run first")
 
 
-def _newest_report(store: Store) -> Path:
-    return _newest(store, "report") / "log" / "report.html"
-
-
 def _tell(result: NodeResult) -> None:
     state = "hit" if result.hit else f"built in {result.seconds:.1f} s"
-    sys.stderr.write(f"{result.node}: {state}\n")
+    say(f"{result.node}: {state}")
 
 
 def _print_products(results: list[NodeResult]) -> None:
@@ -187,7 +186,7 @@ def main() -> None:
 
 
 def _complain(line: str, status: int) -> int:
-    sys.stderr.write(f"gristmill: {line}\n")
+    say(f"gristmill: {line}")
     return status
 
 

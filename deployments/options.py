@@ -17,6 +17,10 @@ from pipelines.products import PRODUCTS, Product, part_of
 from pipelines.recipes import load_recipe
 from pipelines.settings import parse_setting, with_settings
 
+StoreOption = Annotated[
+    Path | None, Parameter(help="Where artifacts are kept; default $GRISTMILL_STORE or ./artifacts.")
+]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)
@@ -27,9 +31,7 @@ class Options:
     set: Annotated[
         tuple[str, ...], Parameter(help="Change one field, as in `--set pretrain.max_steps=200`; may be repeated.")
     ] = ()
-    store: Annotated[
-        Path | None, Parameter(help="Where artifacts are kept; default $GRISTMILL_STORE or ./artifacts.")
-    ] = None
+    store: StoreOption = None
     json: Annotated[bool, Parameter(help="Print JSON for machines.", negative="")] = False
 
     def config(self) -> FullConfig:

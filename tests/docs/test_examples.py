@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from deployments.manual import manual
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def test_the_manual_says_what_help_says() -> None:
+    assert (DOCS / "cli.md").read_text() == manual(), "docs/cli.md is old; make readme"
 
 
 def run_cells(cells: list[str], where: str) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_the_funnel_adds_up_from_crawl_to_clean_documents(smoke_run: Finished) -
     assert [row["stage"] for row in rows] == ["ingest", "annotate", "filter", "dedup", "decontaminate"]
     for row in rows:
         assert row["in"] == row["kept"] + sum(row["dropped"].values())
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         assert before["kept"] == after["in"]
 
 
