@@ -11,6 +11,7 @@ from pipelines.config import FullConfig
 from pipelines.settings import load_yaml, with_settings
 
 MODELS = ("base", "sft", "aligned", "student")
+BITS = ("int8", "int4")
 DOCUMENTATION: dict[str, object] = {
     "language": {"min_score": 0.2},
     "gopher": {"min_words": 10, "min_alpha_word_ratio": 0.45, "max_mean_word_length": 12}
@@ -26,14 +27,15 @@ DOCUMENTATION: dict[str, object] = {
 SMALL_EVALUATION: dict[str, object] = {
     "heldout_tokens": 4096,
     "questions": 40,
-    "bias_templates": 20,
+    "few_shot": 0,
+    "bias_templates": 8,
     "samples": 2,
     "sample_tokens": 24,
 }
 DEMO_EVALUATION: dict[str, object] = {
-    "heldout_tokens": 65536,
+    "heldout_tokens": 16384,
     "questions": 200,
-    "bias_templates": 200,
+    "bias_templates": 40,
     "samples": 6,
     "sample_tokens": 48,
 }
@@ -47,40 +49,40 @@ def smoke() -> FullConfig:
             "examples.source.packages": ("click", "pydantic", "rich"),
             "filter": DOCUMENTATION,
             "tokenizer.vocab_size": 2048,
-            "pretrain": {"size": "smoke", "sequence_length": 128, "max_steps": 60, "heldout_every": 30}
-            | {"checkpoint_every": 20, "heldout_sequences": 16, "attention": "blockwise"},
-            "sft": {"max_steps": 20, "checkpoint_every": 8, "heldout": 32, "heldout_every": 10},
-            "reward": {"max_steps": 20, "checkpoint_every": 8, "always": True},
-            "align": {"max_steps": 12, "checkpoint_every": 5},
-            "distill": {"size": "tiny", "sequence_length": 128, "max_steps": 20, "heldout_every": 10}
-            | {"checkpoint_every": 8, "heldout_sequences": 16, "attention": "blockwise"},
+            "pretrain": {"size": "smoke", "sequence_length": 128, "global_batch": 8, "max_steps": 60}
+            | {"optimizer": "muon", "lr": 0.02, "warmup_steps": 5, "micro_batch": 8}
+            | {"heldout_every": 30, "heldout_sequences": 16, "checkpoint_every": 10},
+            "sft": {"max_steps": 12, "global_batch": 16, "checkpoint_every": 4, "heldout": 32, "heldout_every": 6},
+            "reward": {"max_steps": 12, "global_batch": 16, "checkpoint_every": 4, "always": True},
+            "align": {"max_steps": 8, "global_batch": 16, "checkpoint_every": 3},
+            "distill": {"size": "tiny", "sequence_length": 128, "global_batch": 8, "max_steps": 20, "micro_batch": 8}
+            | {"optimizer": "muon", "lr": 0.02, "warmup_steps": 5}
+            | {"heldout_every": 10, "heldout_sequences": 16, "checkpoint_every": 5},
             **{f"evaluate.{node}.{field}": value for node in MODELS for field, value in SMALL_EVALUATION.items()},
-            "quantize.int8.windows": 8,
-            "quantize.int4.windows": 8,
-            "package.licence": "apache-2.0",
+            **{f"quantize.{node}": {"windows": 8, "window_tokens": 128, "dtype": "float32"} for node in BITS},
+            "package": {"licence": "apache-2.0", "dtype": "float32"},
         },
     )
 
 
 def demo() -> FullConfig:
-    """A first real run, under ten minutes on two cores: a 7 M model of Python documentation."""
+    """A first real run, under ten minutes on two cores: a 2 M model of Python documentation."""
     return with_settings(
         smoke(),
         {
             "examples.source.packages": ("python", "numpy", "scipy", "pandas", "scikit-learn", "networkx"),
             "ingest.workers": 2,
             "annotate.workers": 2,
-            "tokenizer.vocab_size": 8192,
-            "pretrain": {"size": "demo", "sequence_length": 256, "max_steps": 400, "heldout_every": 50}
-            | {"checkpoint_every": 100, "heldout_sequences": 64},
-            "sft": {"max_steps": 150, "checkpoint_every": 50, "heldout": 256, "heldout_every": 50},
-            "reward": {"max_steps": 100, "checkpoint_every": 50},
-            "align": {"max_steps": 60, "checkpoint_every": 30},
-            "distill": {"size": "mini", "sequence_length": 256, "max_steps": 60, "heldout_every": 30}
-            | {"checkpoint_every": 30, "heldout_sequences": 32},
+            "tokenizer.vocab_size": 4096,
+            "pretrain": {"size": "mini", "sequence_length": 256, "max_steps": 240, "warmup_steps": 10}
+            | {"heldout_every": 60, "heldout_sequences": 48, "checkpoint_every": 40},
+            "sft": {"max_steps": 120, "global_batch": 32, "checkpoint_every": 40, "heldout": 256, "heldout_every": 60},
+            "reward": {"max_steps": 60, "global_batch": 32, "checkpoint_every": 20},
+            "align": {"max_steps": 40, "global_batch": 32, "checkpoint_every": 20},
+            "distill": {"size": "smoke", "sequence_length": 256, "max_steps": 60, "warmup_steps": 10}
+            | {"heldout_every": 30, "heldout_sequences": 32, "checkpoint_every": 20},
             **{f"evaluate.{node}.{field}": value for node in MODELS for field, value in DEMO_EVALUATION.items()},
-            "quantize.int8.windows": 32,
-            "quantize.int4.windows": 32,
+            **{f"quantize.{node}": {"windows": 32, "window_tokens": 256} for node in BITS},
         },
     )
 
@@ -92,14 +94,16 @@ def small() -> FullConfig:
         {
             "tokenizer.vocab_size": 32768,
             "pretrain": {"size": "small", "sequence_length": 1024, "global_batch": 512, "max_steps": 10_000}
-            | {"dtype": "bf16", "attention": "sdpa", "compile": True, "device": "cuda", "lr": 6e-4}
+            | {"dtype": "bf16", "optimizer": "adamw", "compile": True, "device": "cuda", "lr": 6e-4}
             | {"warmup_steps": 500, "heldout_every": 500, "checkpoint_every": 500, "micro_batch": 32},
             "sft": {"max_steps": 1_000, "dtype": "bf16", "device": "cuda", "lr": 2e-5, "warmup_steps": 50},
             "reward": {"max_steps": 500, "dtype": "bf16", "device": "cuda", "lr": 1e-5},
             "align": {"max_steps": 500, "dtype": "bf16", "device": "cuda", "lr": 1e-6},
             "distill": {"size": "demo", "sequence_length": 1024, "global_batch": 128, "max_steps": 2_000}
-            | {"dtype": "bf16", "attention": "sdpa", "device": "cuda"},
+            | {"dtype": "bf16", "optimizer": "adamw", "lr": 1e-3, "device": "cuda"},
             **{f"evaluate.{node}.device": "cuda" for node in MODELS},
+            **{f"quantize.{node}": {"dtype": "bfloat16", "device": "cuda"} for node in BITS},
+            "package.dtype": "bfloat16",
         },
     )
 

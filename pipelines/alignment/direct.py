@@ -11,6 +11,8 @@ from pipelines.alignment.align import AlignConfig
 from pipelines.alignment.pairs import PAIR, encode_pair, log_likelihoods, pair_scores
 from pipelines.artifacts.stage import Metrics
 from pipelines.evaluation.scores import write_scores
+from pipelines.finetuning.head import score_labels_only
+from pipelines.finetuning.order import arranged
 from pipelines.finetuning.publishing import chat_length, load_model, load_tokenizer, publish, read_template
 from pipelines.finetuning.rows import Encoded, Examples, stored
 from pipelines.finetuning.training import Contained, arguments, calm, fit, write_curve
@@ -41,8 +43,17 @@ def optimise_preferences(config: AlignConfig, model: Path, preferences: Path, ou
     rows = stored("align", train, PAIR, out)
     reference = load_model(model)
     trainer = Trainer(
-        load_model(model), ref_model=reference, args=settings, train_dataset=rows, processing_class=tokenizer
+        load_model(model),
+        ref_model=reference,
+        args=settings,
+        train_dataset=arranged(
+            rows, ("prompt_ids", "chosen_ids", "rejected_ids"), config.global_batch, config.max_steps, config.seed
+        ),
+        processing_class=tokenizer,
     )
+    if config.device == "cpu":
+        score_labels_only(trainer.model)
+        score_labels_only(reference)
     tuned, curve = fit(trainer, config, out, "align", LOGGED)
     write_curve(out, curve)
     heldout = list(Examples(preferences / "heldout.jsonl", train.encode))

@@ -13,6 +13,7 @@ from pipelines.alignment.pairs import WHOLE, encode_whole, in_batches, padded, p
 from pipelines.alignment.reward import RewardConfig
 from pipelines.artifacts.stage import Metrics
 from pipelines.evaluation.scores import write_scores
+from pipelines.finetuning.order import arranged
 from pipelines.finetuning.publishing import chat_length, load_model, load_tokenizer, publish, read_template
 from pipelines.finetuning.rows import Examples, stored
 from pipelines.finetuning.training import Contained, arguments, calm, fit, write_curve
@@ -30,7 +31,14 @@ def train_judge(config: RewardConfig, model: Path, preferences: Path, out: Path)
     settings = arguments(Arguments, config, out, max_length=None, center_rewards_coefficient=config.centre)
     train = Examples(preferences / "train.jsonl", lambda row: encode_whole(row, tokenizer, text, length))
     rows = stored("reward", train, WHOLE, out)
-    trainer = Trainer(load_judge(model), args=settings, train_dataset=rows, processing_class=tokenizer)
+    trainer = Trainer(
+        load_judge(model),
+        args=settings,
+        train_dataset=arranged(
+            rows, ("chosen_ids", "rejected_ids"), config.global_batch, config.max_steps, config.seed
+        ),
+        processing_class=tokenizer,
+    )
     judge, curve = fit(trainer, config, out, "reward", {"accuracy": "accuracy", "margin": "margin"})
     write_curve(out, curve)
     heldout = list(Examples(preferences / "heldout.jsonl", train.encode))

@@ -13,13 +13,12 @@ from trl.trainer.sft_trainer import SFTTrainer
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.stage import Metrics
 from pipelines.finetuning.chat import encode_chat, refusal
+from pipelines.finetuning.head import IGNORED, score_labels_only
+from pipelines.finetuning.order import arranged, shortest_first
 from pipelines.finetuning.publishing import chat_length, load_model, load_tokenizer, publish, read_template
 from pipelines.finetuning.rows import Encoded, Examples, stored
 from pipelines.finetuning.sft import SFTConfig
 from pipelines.finetuning.training import Contained, arguments, calm, fit, write_curve
-
-IGNORED = -100
-"""The label that counts in no loss."""
 
 ROW = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
@@ -40,7 +39,7 @@ def finetune(config: SFTConfig, model: Path, template: Path, instructions: Path,
         out,
         max_length=None,
         eval_strategy="steps" if config.heldout else "no",
-        eval_steps=min(config.heldout_every, config.max_steps),
+        eval_steps=config.heldout_every,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
 
@@ -53,11 +52,13 @@ def finetune(config: SFTConfig, model: Path, template: Path, instructions: Path,
     trainer = Trainer(
         load_model(model),
         args=settings,
-        train_dataset=rows,
-        eval_dataset=heldout and heldout.select(range(min(config.heldout, len(heldout)))),
+        train_dataset=arranged(rows, ("input_ids",), config.global_batch, config.max_steps, config.seed),
+        eval_dataset=heldout and shortest_first(heldout, "input_ids", config.heldout),
         processing_class=tokenizer,
         peft_config=adapter(config) if config.method == "lora" else None,
     )
+    if config.device == "cpu":
+        score_labels_only(trainer.model)
     tuned, curve = fit(trainer, config, out, "sft")
     write_curve(out, curve)
     if config.method == "lora":

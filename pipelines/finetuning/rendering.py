@@ -121,25 +121,42 @@ def render(
     return list(guard.pieces("".join(blocks)))
 
 
+@dataclass(frozen=True)
+class Marks:
+    """Where control tokens stand in a text: their beginnings, the tokens, and the parts that one could be made of."""
+
+    begins: re.Pattern[str]
+    cut: re.Pattern[str]
+    starts: tuple[str, ...]
+    ends: tuple[str, ...]
+
+
+@lru_cache(maxsize=8)
+def _marks(controls: tuple[str, ...]) -> Marks:
+    tokens = sorted(controls, key=lambda token: (-len(token), token))
+    escaped = [re.escape(token) for token in tokens]
+    return Marks(
+        begins=re.compile(f"(?={'|'.join([*escaped, *RESERVED])})"),
+        cut=re.compile(f"({'|'.join([*escaped, START, STOP])})"),
+        starts=tuple(sorted({token[:size] for token in tokens for size in range(1, len(token))})),
+        ends=tuple(sorted({token[size:] for token in tokens for size in range(1, len(token))})),
+    )
+
+
 class Guard:
     """Codes for the characters of messages that must take no part in a control token."""
 
     def __init__(self, controls: Iterable[str]) -> None:
-        self.controls = sorted(controls, key=lambda token: (-len(token), token))
-        inner = [*map(re.escape, self.controls), *RESERVED]
-        self.begins = re.compile(f"(?={'|'.join(inner)})", re.DOTALL)
-        self.cut = re.compile(f"({'|'.join([*inner[: len(self.controls)], START, STOP])})")
+        self.marks = _marks(tuple(controls))
         self.codes: dict[str, str] = {}
 
     def encode(self, content: str) -> str:
         """Return the content so coded that no control token is in it, or begins or ends in it."""
-        spots = {match.start() for match in self.begins.finditer(content)}
-        for token in self.controls:
-            for size in range(1, len(token)):
-                if content.endswith(token[:size]):
-                    spots.add(len(content) - 1)
-                if content.startswith(token[size:]):
-                    spots.add(0)
+        spots = {match.start() for match in self.marks.begins.finditer(content)}
+        if content.endswith(self.marks.starts):
+            spots.add(len(content) - 1)
+        if content.startswith(self.marks.ends):
+            spots.add(0)
         if not spots:
             return content
         return "".join(self._code(char) if place in spots else char for place, char in enumerate(content))
@@ -151,7 +168,7 @@ class Guard:
         """Yield the control tokens and the decoded text between them."""
         chars = {code: char for char, code in self.codes.items()}
         assistant = False
-        for place, text in enumerate(self.cut.split(rendered)):
+        for place, text in enumerate(self.marks.cut.split(rendered)):
             if text in (START, STOP):
                 assistant = text == START
             elif place % 2:

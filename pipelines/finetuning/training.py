@@ -79,7 +79,7 @@ def arguments(kind: type[Arguments], config: TuningConfig, out: Path, **more: An
         "bf16": config.dtype == "bf16",
         "activation_checkpointing": False,
         "seed": config.seed,
-        "data_seed": config.seed,
+        "train_sampling_strategy": "sequential",
         "use_cpu": config.device == "cpu",
         "dataloader_pin_memory": config.device == "cuda",
         "logging_steps": 1,
@@ -158,6 +158,11 @@ class Keeper(TrainerCallback):
         seen = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
         if seen and hasattr(self.trainer, "_total_train_tokens"):
             self.trainer._total_train_tokens = int(seen[-1])
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> Any:
+        """Take a held-out loss at the last step, whether or not it is a multiple of the interval."""
+        control.should_evaluate |= state.global_step >= state.max_steps and args.eval_strategy != "no"
+        return control
 
     def on_log(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Move the meter on."""

@@ -31,7 +31,7 @@ class TuningConfig(StageConfig):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="Decides the order of the examples and every random draw.")
 
-    micro_batch: int = Field(32, ge=1, le=65_536, description="Examples computed at once; the rest is accumulated.")
+    micro_batch: int = Field(16, ge=1, le=65_536, description="Examples computed at once; the rest is accumulated.")
     checkpoint_every: int = Field(100, ge=1, description="Steps between two checkpoints.")
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model is trained.")
 

@@ -131,3 +131,36 @@ def test_every_command_teaches_with_help() -> None:
     for command in ("run", "stage", "plan", "explain", "recipe", "artifacts", "report", "serve"):
         done = gristmill(command, "--help")
         assert done.returncode == 0 and len(done.stdout) > 200, command
+
+
+def test_a_corpus_of_nothing_is_a_failed_run_with_the_funnel(smoke_run: Finished) -> None:
+    change = ("--set", "filter.gopher.min_words=90000")
+    done = gristmill("stage", "filter", "--recipe", "smoke", *change, "--store", str(smoke_run.store.root))
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "no document is left" in last and "gopher_too_few_words" in last and "Traceback" not in done.stderr
+
+
+def test_a_vocabulary_larger_than_the_corpus_is_named_with_what_it_reaches(smoke_run: Finished) -> None:
+    change = ("--set", "tokenizer.vocab_size=60000")
+    done = gristmill("stage", "tokenizer", "--recipe", "smoke", *change, "--store", str(smoke_run.store.root))
+    assert done.returncode in (1, 2) and "Traceback" not in done.stderr
+    assert "60,000" in done.stderr or "60000" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_of_finished_stages_needs_no_server_and_ends_with_the_products(smoke_run: Finished) -> None:
+    done = gristmill("run", "--recipe", "smoke", "--store", str(smoke_run.store.root))
+    assert done.returncode == 0, done.stderr
+    assert "21 stages: 21 hit, 0 built" in done.stdout
+    for line in ("report: ", "bundle: ", "serve it: gristmill serve "):
+        assert line in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_one_line_and_status_one(smoke_run: Finished) -> None:
+    change = ("--set", "filter.gopher.min_words=90000")
+    done = gristmill("run", "prepare-corpus", "--recipe", "smoke", *change, "--store", str(smoke_run.store.root))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "no document is left" in done.stderr and "Traceback" not in done.stderr

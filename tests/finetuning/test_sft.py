@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pipelines.artifacts.errors import EmptyOutput, StageFailed, UserError
 from pipelines.finetuning.chat import default_template
 from pipelines.finetuning.contract import check
-from pipelines.finetuning.conversations import IGNORED, encode_row
+from pipelines.finetuning.conversations import encode_row
+from pipelines.finetuning.head import IGNORED
 from pipelines.finetuning.rendering import portable_template
 from pipelines.finetuning.sft import LoraConfig, SFTConfig, sft
 from pipelines.finetuning.training import calm

@@ -1,0 +1,54 @@
+"""What the whole chain promises, on the finished smoke run."""
+
+import json
+
+import pytest
+
+from pipelines.artifacts.run import LocalRun
+from pipelines.config import FullConfig
+from pipelines.products import PRODUCTS, full, part_of
+from pipelines.recipes import RECIPES, smoke
+from pipelines.settings import with_settings
+from tests.conftest import Finished
+
+FUNNEL = ("examples", "ingest", "annotate", "filter", "dedup", "decontaminate", "shard")
+
+
+def test_a_second_run_is_all_hits_and_a_reordered_config_too(smoke_run: Finished) -> None:
+    again = LocalRun(smoke_run.store)
+    full(FullConfig.model_validate(json.loads(smoke().model_dump_json())), again)
+    assert all(result.hit for result in again.results)
+
+
+@pytest.mark.parametrize("node", FUNNEL)
+def test_documents_in_are_kept_plus_the_sum_of_reasons(node: str, smoke_run: Finished) -> None:
+    metrics = smoke_run.results[node].manifest.metrics
+    dropped = sum(value for name, value in metrics.items() if name.startswith("dropped."))
+    assert metrics["in"] == metrics["kept"] + dropped
+    assert metrics["kept"] > 0
+
+
+def test_the_contract_is_one_digest_from_fine_tuning_to_the_bundle(smoke_run: Finished) -> None:
+    digests = {
+        json.loads((smoke_run.results[node].path / "model" / "contract.json").read_text())["digest"]
+        for node in ("sft", "reward", "align", "distill", "quantize.int8", "quantize.int4")
+    }
+    bundle = json.loads((smoke_run.results["package"].path / "bundle" / "bundle.json").read_text())
+    assert digests == {bundle["contract"]}
+
+
+def test_nothing_published_is_a_pickle(smoke_run: Finished) -> None:
+    suffixes = {name.rsplit(".", 1)[-1] for result in smoke_run.results.values() for name in result.manifest.files}
+    assert suffixes <= {"json", "jsonl", "parquet", "safetensors", "bin", "gz", "jinja", "md", "html"}, suffixes
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_validates_and_each_product_takes_its_part(name: str) -> None:
+    config = RECIPES[name]()
+    for product in PRODUCTS.values():
+        assert isinstance(part_of(product.config, config), product.config)
+
+
+def test_grpo_needs_the_reward_model_and_gets_it() -> None:
+    config = with_settings(smoke(), {"align.method": "grpo", "reward.always": False})
+    assert config.align.method == "grpo"
