@@ -1,6 +1,7 @@
 """The command line: one word a thing, one line an error."""
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from deployments.tables import console, plan_rows, print_json, print_plan, print
 from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import say
-from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, until_sound
+from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, tell, until_sound
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
 from pipelines.recipes import RECIPES, as_yaml
@@ -59,7 +60,7 @@ def stage(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> None
     planner, part = planned(product, options.config(), store)
     wanted = needed_for(node_named(node, planner), planner.rows)
     store.prepare()
-    local = LocalRun(store, only=wanted, on_end=_tell)
+    local = LocalRun(store, only=wanted, on_end=tell)
     until_sound(lambda: product.wire(part, local), local)
     if options.json:
         print_json(result_rows(local.results))
@@ -152,11 +153,6 @@ def _newest(store: Store, stage_name: str) -> Path:
     raise UserError(f"store: {str(store.root)!r} has no {stage_name} of a finished run; run gristmill run first")
 
 
-def _tell(result: NodeResult) -> None:
-    state = "hit" if result.hit else f"built in {result.seconds:.1f} s"
-    say(f"{result.node}: {state}")
-
-
 def _print_products(results: list[NodeResult]) -> None:
     by_node = {result.node: result for result in results}
     if "report" in by_node:
@@ -176,6 +172,8 @@ def main() -> None:
     # OpenMP's default spins for milliseconds at every barrier; on a busy machine that stops training almost wholly.
     # 20,000 turns cost a quiet machine nothing and leave a busy one four times as fast. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    for chatter in ("torchao", "torch.utils._pytree"):  # kernels and enums of a library that transformers only probes
+        logging.getLogger(chatter).setLevel(logging.ERROR)
     try:
         app(exit_on_error=False, print_error=False, result_action="return_value")
     except UserError as error:

@@ -14,6 +14,15 @@ KEY_FIGURES = 3
 """How many metrics a row of the stage table shows: what fits a terminal of 120 columns."""
 
 
+FIRST = (
+    *("in", "kept", "tokens.train", "vocab_size", "bytes_per_token", "heldout_bits_per_byte", "reward.accuracy"),
+    *("dpo.accuracy", "dpo.margin", "grpo.reward_gain", "docs_heldout.bits_per_byte"),
+    *("docs_heldout_byte4gram.bits_per_byte", "docs_questions.acc", "heldout.perplexity_difference"),
+    *("weights.ratio_to_fp32", "heldout_kl", "heldout_loss"),
+)
+"""Metrics to show before others, since a reader asks for them first."""
+
+
 def console() -> Console:
     """Return a console that keeps whole lines when the output is no terminal."""
     return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -88,6 +97,7 @@ def print_results(results: list[NodeResult]) -> None:
 
 
 def figures(metrics: dict[str, float]) -> str:
-    """Return the first few metrics in words."""
-    shown = [name for name in metrics if not name.startswith("dropped.")][:KEY_FIGURES]
+    """Return the metrics that say most about a stage, in words; the manifest has all."""
+    told = [name for name in FIRST if name in metrics]
+    shown = [*told, *(name for name in metrics if name not in told and "." not in name)][:KEY_FIGURES]
     return "  ".join(f"{name} {metrics[name]:,.5g}" for name in shown)

@@ -14,7 +14,7 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
-from pipelines.artifacts.run import NodeResult, record_run, until_sound
+from pipelines.artifacts.run import NodeResult, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
@@ -35,7 +35,7 @@ def default_store() -> Store:
 def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:
     """Walk the product as tasks of the running flow; return a failed state with one line where a stage fails."""
     store = default_store()
-    run = PrefectRun(store, tasks=TASKS)
+    run = PrefectRun(store, tasks=TASKS, on_end=tell)
     try:
         store.prepare()
         until_sound(lambda: PRODUCTS[name].wire(config, run), run)

@@ -159,6 +159,11 @@ class LocalRun:
         self.on_end(result)
 
 
+def tell(result: NodeResult) -> None:
+    """Show in one line what happened at a node."""
+    say(f"{result.node}: {'hit' if result.hit else f'built in {result.seconds:.1f} s'}")
+
+
 def until_sound(walk: Callable[[], object], run: LocalRun, attempts: int = 20) -> None:
     """Walk a product again as long as a damaged input was found and quarantined: its stage then builds it anew.
 
