@@ -44,4 +44,4 @@ def decontaminate(config: DecontaminateConfig, *, documents: Path, questions: Pa
     return build(config, documents, questions, out)
 
 
-DECONTAMINATE = Stage("decontaminate", version=1, run=decontaminate, libraries=("xxhash",))
+DECONTAMINATE = Stage("decontaminate", version=1, run=decontaminate, libraries=("pyarrow", "xxhash"))

@@ -36,4 +36,4 @@ def dedup(config: DedupConfig, *, documents: Path, out: Path) -> Metrics:
     return build(config, documents, out)
 
 
-DEDUP = Stage("dedup", version=1, run=dedup, libraries=("datasketch", "xxhash"))
+DEDUP = Stage("dedup", version=1, run=dedup, libraries=("datasketch", "numpy", "pyarrow", "xxhash"))
