@@ -5,16 +5,15 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.table import Table
 
-from deployments.options import StoreOption, open_store
+from deployments.options import JsonOption, StoreOption, open_store
 from deployments.tables import console, print_json
 from pipelines.artifacts.collect import collect, sweep
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.manifest import Manifest
 from pipelines.artifacts.progress import track
-from pipelines.artifacts.store import Store, damaged_files
+from pipelines.artifacts.store import Store
 
 app = App(name="artifacts", help="List, show, verify and collect what the store holds.")
-JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON for machines.", negative="")]
 
 
 @app.command(name="list")
@@ -29,15 +28,16 @@ def list_artifacts(stage: str | None = None, *, store: StoreOption = None, as_js
     table.add_column("MiB", justify="right")
     table.add_column("seconds", justify="right")
     for item in manifests:
-        table.add_row(item.stage, item.key[:12], item.built_at, f"{item.bytes / 2**20:.1f}", f"{item.seconds:.1f}")
+        table.add_row(item.stage, item.key[:12], item.built_at[:19], f"{item.bytes / 2**20:.1f}", f"{item.seconds:.1f}")
     console().print(table)
     console().print(f"{len(manifests)} artifacts, {sum(item.bytes for item in manifests) / 2**20:.1f} MiB")
     return None
 
 
 @app.command
-def show(key: str, *, store: StoreOption = None) -> None:
-    """Print one manifest; KEY may be its first digits."""
+def show(key: str, *, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Print one manifest, always as JSON; KEY may be its first digits."""
+    del as_json  # there is no other form
     print_json(_named(open_store(store), key).model_dump())
 
 
@@ -45,18 +45,16 @@ def show(key: str, *, store: StoreOption = None) -> None:
 def verify(key: str | None = None, *, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Hash every file again; what does not match its manifest goes to quarantine and is rebuilt by the next run."""
     opened = open_store(store)
-    manifests = [_named(opened, key)] if key else list(opened.manifests())
+    folders = [opened.folder(found.stage, found.key) for found in [_named(opened, key)]] if key else opened.folders()
     damaged = {}
-    for item in track(manifests, "Verifying", total=len(manifests), unit="artifacts"):
-        bad = damaged_files(opened.folder(item.stage, item.key), item)
+    for folder in track(folders, "Verifying", total=len(folders), unit="artifacts"):
+        bad = opened.quarantine_if_damaged(folder.parent.name, folder.name)
         if bad:
-            with opened.lock(item.stage, item.key):
-                opened.quarantine(item.stage, item.key)
-            damaged[f"{item.stage}/{item.key[:12]}"] = bad
+            damaged[f"{folder.parent.name}/{folder.name[:12]}"] = bad
     if as_json:
-        print_json({"verified": len(manifests), "damaged": damaged})
+        print_json({"verified": len(folders), "damaged": damaged})
     else:
-        console().print(f"{len(manifests)} verified, {len(damaged)} damaged")
+        console().print(f"{len(folders)} verified, {len(damaged)} damaged")
     if damaged:
         name, files = next(iter(damaged.items()))
         raise StageFailed(f"artifacts: {name} is damaged ({files[0]}); it is quarantined, run the recipe again")

@@ -10,12 +10,12 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from deployments import artifacts
-from deployments.options import Options, StoreOption, node_named, open_store, planned, product_named
+from deployments.options import JsonOption, Options, StoreOption, node_named, open_store, planned, product_named
 from deployments.tables import console, plan_rows, print_json, print_plan, print_results, result_rows
 from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import say
-from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, tell, until_sound
+from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, record_run, tell, until_sound
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
 from pipelines.recipes import RECIPES, as_yaml
@@ -62,11 +62,12 @@ def stage(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> None
     store.prepare()
     local = LocalRun(store, only=wanted, on_end=tell)
     until_sound(lambda: product.wire(part, local), local)
+    record_run(store, f"stage-{node}", local.results)
     if options.json:
         print_json(result_rows(local.results))
     else:
         print_results(local.results)
-        console().print(f"artifact: {local.results[-1].path}")
+        console().print(f"artifact: {local.results[-1].path}", markup=False)
 
 
 @app.command
@@ -94,9 +95,9 @@ def explain(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> No
             code = "its code has changed since it was built; if its meaning has, raise its version"
     if options.json:
         return print_json({**plan_rows([row])[0], "changes": list(row.changes), "code": code or None})
-    console().print(f"{row.node}: {row.state} {(row.key or '')[:12]} {row.why}".rstrip())
+    console().print(f"{row.node}: {row.state} {(row.key or '')[:12]} {row.why}".rstrip(), markup=False)
     for line in row.changes:
-        console().print(f"  {line}")
+        console().print(f"  {line}", markup=False)
     if code:
         console().print(f"  {code}")
     return None
@@ -120,12 +121,19 @@ def report(
     *,
     out: Annotated[Path | None, Parameter(help="Copy the report to this file.")] = None,
     store: StoreOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print where the newest run's report is, or copy it to --out."""
     found = _newest(open_store(store), "report") / "log" / "report.html"
     if out is not None:
-        out.write_bytes(found.read_bytes())
-    console().print(str(out or found))
+        try:
+            out.write_bytes(found.read_bytes())
+        except OSError as error:
+            raise UserError(f"--out: {str(out)!r} cannot be written ({error.strerror}); name another file") from error
+    if as_json:
+        return print_json({"report": str(out or found)})
+    console().print(str(out or found), markup=False)
+    return None
 
 
 @app.command
@@ -156,10 +164,10 @@ def _newest(store: Store, stage_name: str) -> Path:
 def _print_products(results: list[NodeResult]) -> None:
     by_node = {result.node: result for result in results}
     if "report" in by_node:
-        console().print(f"report: {by_node['report'].path / 'log' / 'report.html'}")
+        console().print(f"report: {by_node['report'].path / 'log' / 'report.html'}", markup=False)
     if "package" in by_node:
         bundle = by_node["package"].path / "bundle"
-        console().print(f"bundle: {bundle}\nserve it: gristmill serve {bundle}")
+        console().print(f"bundle: {bundle}\nserve it: gristmill serve {bundle}", markup=False)
 
 
 def _print_recipes(summaries: dict[str, str]) -> None:

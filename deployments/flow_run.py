@@ -10,7 +10,9 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 from collections.abc import Callable
 from typing import Any
 
+from httpx import HTTPError
 from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
 
 from flows.data import dedup_only, prepare_corpus
 from flows.full import full
@@ -27,7 +29,12 @@ FLOWS: dict[str, Callable[..., Any]] = {
 
 def run_flow(name: str, config: StageConfig) -> list[NodeResult]:
     """Run the flow in this process and return what happened at each node; raise what it failed with."""
-    state: State[list[NodeResult]] = FLOWS[name](config, return_state=True)
+    try:
+        state: State[list[NodeResult]] = FLOWS[name](config, return_state=True)
+    except (PrefectException, HTTPError, RuntimeError, OSError) as error:
+        where = os.environ.get("PREFECT_API_URL", "its own temporary server")
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise StageFailed(f"{name}: Prefect does not answer at {where} ({cause}); start it or unset the URL") from error
     if not state.is_completed() and not isinstance(state.data, Exception):
         raise StageFailed(f"{name}: {state.name} ({state.message})")
     return state.result()

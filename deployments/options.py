@@ -21,6 +21,8 @@ StoreOption = Annotated[
     Path | None, Parameter(help="Where artifacts are kept; default $GRISTMILL_STORE or ./artifacts.")
 ]
 
+JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON for machines.", negative="")]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True)

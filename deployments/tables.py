@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipelines.artifacts.run import NodeResult, Row
@@ -59,7 +60,7 @@ def print_plan(rows: list[Row]) -> None:
     table = Table("node", "key", "state", "why", box=None, pad_edge=False)
     for row in rows:
         done = f"{row.progress.done}/{row.progress.total} {row.progress.unit}; " if row.progress else ""
-        table.add_row(row.node, (row.key or "")[:12], styled(row.state), done + row.why)
+        table.add_row(row.node, (row.key or "")[:12], styled(row.state), escape(done + row.why))
     console().print(table)
     counts = {state: sum(row.state == state for row in rows) for state in STYLES}
     console().print(", ".join(f"{count} {state}" for state, count in counts.items() if count))

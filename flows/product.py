@@ -41,7 +41,9 @@ def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:
         until_sound(lambda: PRODUCTS[name].wire(config, run), run)
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
-    record_run(store, name, run.results)
+    finally:
+        if run.results:  # what a failed run has built is kept by gc as well
+            record_run(store, name, run.results)
     create_markdown_artifact(key="run-report", markdown=run_markdown(name, run.results), description=flow_run_name())
     return Completed(message=f"{len(run.results)} stages", data=run.results)
 

@@ -38,7 +38,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise UserError(f"recipe: {str(path)!r} is over 1 MiB, which no recipe is; name a recipe file")
         loaded = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"recipe: {str(path)!r} cannot be read ({reason}); give a YAML file") from error
     if not isinstance(loaded, dict):
@@ -48,7 +48,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def with_settings(config: C, changes: Mapping[str, Any]) -> C:
     """Return the config with the fields at these dotted paths changed and everything checked again."""
-    for path, value in changes.items():
+    # The crawl before the examples: documents made of the examples' objects allow no other examples.
+    for path, value in sorted(changes.items(), key=lambda change: change[0].split(".")[0] != "ingest"):
         config = _changed(config, path, path.split("."), value)
     return config
 
@@ -60,9 +61,15 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise UserError(f"--set: {text!r} is no setting; write --set STAGE.FIELD=VALUE, as in --set sft.max_steps=200")
     try:
         value = yaml.safe_load(raw)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # a date that no calendar has is a ValueError
         value = raw
     return path, value
+
+
+def _other_kind(current: BaseModel, value: Mapping[Any, Any]) -> bool:
+    """Say whether a mapping names another member of the union that `current` is one of: it then stands for itself."""
+    kind = getattr(current, "kind", None)
+    return bool(value.get("kind", kind) != kind)
 
 
 def _changed(config: C, full: str, path: list[str], value: Any) -> C:
@@ -73,7 +80,7 @@ def _changed(config: C, full: str, path: list[str], value: Any) -> C:
         if not isinstance(current, BaseModel):
             raise UserError(f"{full}: {name!r} has no fields of its own; set {full.rsplit('.', 1)[0]} instead")
         value = _changed(current, full, rest, value)
-    elif isinstance(current, BaseModel) and isinstance(value, Mapping):
+    elif isinstance(current, BaseModel) and isinstance(value, Mapping) and not _other_kind(current, value):
         value = with_settings(current, {str(inner): item for inner, item in value.items()})
     fields = {other: getattr(config, other) for other in type(config).model_fields}
     return checked(type(config), {**fields, name: value}, full.rsplit(f".{'.'.join(rest)}", 1)[0] if rest else full)

@@ -31,7 +31,7 @@ class Watch:
 
     def __init__(self, root: Path, kill_at: int | None) -> None:
         self.root, self.kill_at = str(root), kill_at
-        self.active, self.touches, self.first_commit = False, 0, 0
+        self.active, self.touches, self.first_commit, self.publication = False, 0, 0, 0
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Be told of an audit event."""
@@ -40,6 +40,8 @@ class Watch:
         self.touches += 1
         if event == "os.rename" and str(arguments[1]).endswith("progress.json") and not self.first_commit:
             self.first_commit = self.touches
+        if event == "os.rename" and str(arguments[0]).startswith(f"{self.root}/.work") and Path(arguments[0]).is_dir():
+            self.publication = self.touches
         if self.touches == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -68,6 +70,7 @@ def attempt(root: Path, node: str, kill_at: int | None, kill_after: float | None
             {
                 "touches": watch.touches,
                 "first_commit": watch.first_commit,
+                "publication": watch.publication,
                 "hits": {result.node: result.hit for result in run.results},
                 "outputs": run.results[-1].manifest.outputs,
                 "seconds": run.results[-1].manifest.seconds,

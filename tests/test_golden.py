@@ -26,7 +26,7 @@ EXACT = {
     "chat",
 }
 TOLERANCE = 0.1
-"""Relative, for figures that a few training steps in bf16 leave: wider than processors differ, narrower than a bug."""
+"""Relative, and absolute below a half: wider than processors differ after a few steps, narrower than a bug."""
 
 
 def golden_of(manifests: dict[str, Manifest]) -> dict[str, Any]:
@@ -63,6 +63,8 @@ def test_no_output_changed_while_its_stage_kept_its_version(
 def changes(stage: str, now: dict[str, Any]) -> list[str]:
     """Return how a stage's output differs from its golden file."""
     known = json.loads((GOLDEN / f"{stage}.json").read_text())
+    if known["roots"] != now["roots"]:
+        return []  # other package versions or another Python: their documentation is another corpus
     if known["version"] != now["version"]:
         return [f"version {known['version']} → {now['version']} without a new golden file"]
     if stage in EXACT:
@@ -82,4 +84,4 @@ def changes(stage: str, now: dict[str, Any]) -> list[str]:
 
 def close(before: float, after: float | None) -> bool:
     """Say whether two figures of a model are the same but for floating point."""
-    return after is not None and abs(before - after) <= TOLERANCE * max(1.0, abs(before))
+    return after is not None and abs(before - after) <= TOLERANCE * max(0.5, abs(before))

@@ -183,6 +183,25 @@ def changed(config: FullConfig, leaf: Leaf) -> FullConfig:
     raise AssertionError(f"no other valid value is known for {leaf.path}: {leaf.annotation} = {leaf.value!r}")
 
 
+OTHER_SOURCES = [
+    ("ingest.source", {"kind": "jsonl", "path": "crawl.jsonl"}),
+    ("ingest.source", {"kind": "parquet", "path": "crawl.parquet"}),
+    ("ingest.source", {"kind": "warc", "path": "crawl.warc.gz"}),
+    ("examples.source", {"kind": "jsonl"}),
+]
+
+
+@pytest.mark.parametrize(("field", "source"), OTHER_SOURCES, ids=lambda item: str(item))
+def test_every_field_of_every_other_source_is_identity_or_pinned(field: str, source: dict[str, str]) -> None:
+    own = {"ingest.source": {"kind": "jsonl", "path": "crawl.jsonl"}, field: source}
+    config = with_settings(smoke(), own)
+    stage = field.split(".")[0]
+    before = getattr(config, stage).identity()
+    for leaf in leaves(config):
+        if leaf.path.startswith(f"{field}.") and leaf.kind != "pinned":
+            assert getattr(changed(config, leaf), stage).identity() != before, leaf.path
+
+
 LEAVES = [leaf for leaf in leaves(smoke()) if leaf.path not in WIRING]
 
 

@@ -1,10 +1,12 @@
 """What the whole chain promises, on the finished smoke run."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from pipelines.artifacts.run import LocalRun
+from pipelines.artifacts.run import LocalRun, Planner
+from pipelines.artifacts.store import Store
 from pipelines.config import FullConfig
 from pipelines.products import PRODUCTS, full, part_of
 from pipelines.recipes import RECIPES, smoke
@@ -50,5 +52,14 @@ def test_every_recipe_validates_and_each_product_takes_its_part(name: str) -> No
 
 
 def test_grpo_needs_the_reward_model_and_gets_it() -> None:
-    config = with_settings(smoke(), {"align.method": "grpo", "reward.always": False})
-    assert config.align.method == "grpo"
+    def needs_of_align(changes: dict[str, object]) -> tuple[str, ...]:
+        planner = Planner(Store(Path("nowhere")))
+        full(with_settings(smoke(), changes), planner)
+        assert ("reward" in {row.node for row in planner.rows}) == (
+            changes["align.method"] == "grpo" or changes["reward.always"]
+        )
+        return next(row.needs for row in planner.rows if row.node == "align")
+
+    assert "reward" in needs_of_align({"align.method": "grpo", "reward.always": False})
+    assert "reward" not in needs_of_align({"align.method": "dpo", "reward.always": True})
+    assert "reward" not in needs_of_align({"align.method": "dpo", "reward.always": False})

@@ -22,7 +22,7 @@ from pipelines.artifacts.key import identity_of, key_of
 from pipelines.artifacts.manifest import Artifact, InputEntry, Manifest, Output
 from pipelines.artifacts.peak import PeakMemory
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
-from pipelines.artifacts.store import Store, damaged_files, hash_files, output_digests, read_manifest
+from pipelines.artifacts.store import Store, hash_files, output_digests
 from pipelines.artifacts.work import await_orphans
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -84,6 +84,9 @@ def _build_locked(
     work.mkdir(exist_ok=True)
     started, peak = time.perf_counter(), PeakMemory()
     metrics = _run(store, stage, config, inputs, work, node, key)
+    if {name: root.pin(store.pins) for name, root in config.roots().items()} != identity["roots"]:
+        shutil.rmtree(work)
+        raise UserError(f"{node}: its source changed while it was read; run again when it is at rest")
     files = hash_files(work)
     stray = [name for name in files if "/" not in name]
     if stray or not files:
@@ -107,7 +110,7 @@ def _build_locked(
         commit=commit(),
         seconds=round(time.perf_counter() - started, 3),
         peak_memory_bytes=peak.bytes(),
-        built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        built_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         host=platform.node(),
     )
     with _named_io(store, node):
@@ -117,15 +120,10 @@ def _build_locked(
 
 def check_input(store: Store, output: Output) -> None:
     """Re-hash an input that a stage is about to read; quarantine its artifact and raise when it is damaged."""
-    folder = store.folder(output.stage, output.key)
-    manifest = read_manifest(folder)
-    bad = damaged_files(folder, manifest, output.name) if manifest else [f"{folder.name}/manifest.json"]
-    if not bad:
-        return
-    with store.lock(output.stage, output.key):
-        if folder.exists():
-            store.quarantine(output.stage, output.key)
-    raise DamagedArtifact(f"{output.node}: {bad[0]} of {output.key[:12]} is damaged; it is quarantined and rebuilt")
+    bad = store.quarantine_if_damaged(output.stage, output.key, output.name)
+    if bad or not store.folder(output.stage, output.key).exists():
+        what = f"{bad[0]} of {output.key[:12]} is damaged" if bad else f"{output.key[:12]} has left the store"
+        raise DamagedArtifact(f"{output.node}: {what}; it is rebuilt")
 
 
 def _run(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.store import Store
+from pipelines.artifacts.work import read_progress
 
 
 def run_records(store: Store) -> list[Path]:
@@ -18,36 +19,46 @@ def run_records(store: Store) -> list[Path]:
 def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
     """Return what may go, with sizes: all that is not reachable from the newest `keep_runs` runs.
 
-    What those runs used stays, and so does all that it was built from.
+    What those runs used stays, and all that it was built from, and all that was built since the newest of them: a run
+    may be under way. So does unfinished work with committed progress.
     """
     if keep_runs < 1:
         raise UserError(f"--keep-runs: {keep_runs} keeps nothing; give 1 or more")
     kept: set[tuple[str, str]] = set()
     manifests = {(item.stage, item.key): item for item in store.manifests()}
-    for record in run_records(store)[:keep_runs]:
-        pending = [(node["stage"], node["key"]) for node in json.loads(record.read_text())["nodes"]]
+    records = [json.loads(path.read_text()) for path in run_records(store)[:keep_runs]]
+    newest = records[0]["finished_at"] if records else ""
+    for record in records:
+        pending = [(node["stage"], node["key"]) for node in record["nodes"]]
+        pending += [name for name, item in manifests.items() if item.built_at >= newest]
         while pending:
             name = pending.pop()
             if name in manifests and name not in kept:
                 kept.add(name)
                 pending += [(entry.stage, entry.key) for entry in manifests[name].inputs.values()]
-    unused = [store.folder(stage, key) for stage, key in manifests if (stage, key) not in kept]
-    work = [path for path in sorted((store.root / ".work").glob("*/*")) if path.is_dir() and not _locked(store, path)]
-    quarantined = sorted((store.root / ".quarantine").glob("*/*"))
-    return [(path, _bytes(path)) for path in (*unused, *work, *quarantined)]
+    unused = [store.folder(stage, key) for stage, key in manifests if (stage, key) not in kept] if records else []
+    work = [path for path in sorted((store.root / ".work").glob("*/*")) if path.is_dir() and _abandoned(store, path)]
+    left = [*sorted((store.root / ".quarantine").glob("*/*")), *sorted(store.root.glob("[!.]*/.gone.*"))]
+    return [(path, _bytes(path)) for path in (*unused, *work, *left)]
 
 
 def sweep(store: Store, plan: list[tuple[Path, int]]) -> None:
     """Remove what `collect` named. A published artifact first leaves its name, so that no reader sees half of it."""
     for path, _ in plan:
         stage, key = path.parent.name, path.name
-        if path.parent.parent == store.root:
+        if path.parent.parent != store.root or key.startswith(".gone"):
+            if not _locked(store, path):
+                shutil.rmtree(path, ignore_errors=True)
+        elif path.exists():
             with store.lock(stage, key):
                 gone = path.with_name(f".gone.{key}.{os.getpid()}")
                 path.rename(gone)
                 shutil.rmtree(gone)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+
+
+def _abandoned(store: Store, work: Path) -> bool:
+    """Say whether nobody builds in this work directory and nothing in it would spare a later build anything."""
+    return read_progress(work) is None and not _locked(store, work)
 
 
 def _locked(store: Store, work: Path) -> bool:

@@ -1,12 +1,12 @@
 """The key of an artifact: the hash of everything that decides its content, and of nothing else."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
 
+from pipelines.artifacts.canonical import digest_of
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Output
 from pipelines.artifacts.pins import PinCache
@@ -20,12 +20,6 @@ def library_version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError as error:
         raise UserError(f"library {name!r} is not installed; run pip install {name}") from error
-
-
-def digest_of(value: Any) -> str:
-    """Return the sha256 of a JSON value in its canonical form; raise TypeError or ValueError on what has none."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def identity_of(stage: Stage, config: StageConfig, inputs: Mapping[str, Output], pins: PinCache) -> dict[str, Any]:

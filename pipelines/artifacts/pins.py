@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Protocol
 
 from pipelines.artifacts.errors import UserError
 
-CHUNK = 1 << 20
+SETTLED_NS = 2_000_000_000
+"""Age of a file's last change below which its digest is not remembered: two writes within one tick of the file
+system's clock leave the same times."""
 
 
 class Root(Protocol):
@@ -102,8 +105,10 @@ class PinCache:
             key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
             known = self._entries.get(key)
             if known is None:
-                known = self._entries[key] = file_digest(path)
-                self._changed = True
+                known = file_digest(path)
+                if time.time_ns() - stat.st_ctime_ns > SETTLED_NS:
+                    self._entries[key] = known
+                    self._changed = True
         except OSError as error:
             raise UserError(f"source: {str(path)!r} cannot be read ({error.strerror}); check the path") from error
         return known

@@ -187,7 +187,7 @@ def record_run(store: Store, product: str, results: list[NodeResult]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "product": product,
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished_at": datetime.now(UTC).isoformat(timespec="microseconds"),
         "nodes": [
             {
                 "node": result.node,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipelines.artifacts.canonical import digest_of as key_of
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import MANIFEST, FileEntry, Manifest
 from pipelines.artifacts.pins import PinCache, file_digest
@@ -60,16 +61,20 @@ class Store:
         """Return the manifest of a published artifact whose files are all there in their sizes, else None."""
         folder = self.folder(stage, key)
         manifest = read_manifest(folder)
-        if manifest is None or manifest.key != key or manifest.stage != stage:
+        if manifest is None or manifest.stage != stage or not consistent(manifest, folder):
             return None
         return manifest if all(_size(folder / name) == entry.bytes for name, entry in manifest.files.items()) else None
 
     def manifests(self, stage: str | None = None) -> Iterator[Manifest]:
         """Yield the manifests of all published artifacts, or of one stage's, in order of stage and key."""
-        for folder in sorted(self.root.glob(f"{stage or '[!.]*'}/*")):
+        for folder in self.folders(stage):
             manifest = read_manifest(folder)
             if manifest is not None:
                 yield manifest
+
+    def folders(self, stage: str | None = None) -> list[Path]:
+        """Return the folders of all published artifacts, or of one stage's, in order of stage and key."""
+        return sorted(self.root.glob(f"{stage or '[!.]*'}/[!.]*"))
 
     @contextmanager
     def lock(self, stage: str, key: str, waiting: str | None = None) -> Iterator[None]:
@@ -113,6 +118,20 @@ class Store:
         fsync_dir(folder.parent)
         shutil.rmtree(folder / PROGRESS, ignore_errors=True)
 
+    def quarantine_if_damaged(self, stage: str, key: str, output: str | None = None) -> list[str]:
+        """Hash the artifact, or one output of it, and move it away if it is damaged; return the damaged files.
+
+        It is hashed again under the key's lock: another run may have rebuilt it in between.
+        """
+        folder = self.folder(stage, key)
+        if not damage(folder, output):
+            return []
+        with self.lock(stage, key):
+            bad = damage(folder, output) if folder.exists() else []
+            if bad:
+                self.quarantine(stage, key)
+        return bad
+
     def quarantine(self, stage: str, key: str) -> Path:
         """Move a damaged artifact out of the way and return where it went. The key's lock must be held."""
         ground = self.root / ".quarantine" / stage
@@ -152,6 +171,21 @@ def output_digests(files: dict[str, FileEntry]) -> dict[str, str]:
         for output, inner in sorted(outputs.items())
         if output != UNDIGESTED
     }
+
+
+def damage(folder: Path, output: str | None = None) -> list[str]:
+    """Return the files of an artifact that are not what its manifest says, the manifest itself among them."""
+    manifest = read_manifest(folder)
+    if manifest is None or not consistent(manifest, folder):
+        return [MANIFEST]
+    return damaged_files(folder, manifest, output)
+
+
+def consistent(manifest: Manifest, folder: Path) -> bool:
+    """Say whether a manifest's digests follow from its own identity and files."""
+    return (
+        manifest.key == folder.name == key_of(manifest.identity) and output_digests(manifest.files) == manifest.outputs
+    )
 
 
 def damaged_files(folder: Path, manifest: Manifest, output: str | None = None) -> list[str]:

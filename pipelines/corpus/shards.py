@@ -25,7 +25,7 @@ from loguru import logger
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.pins import file_digest
 from pipelines.artifacts.progress import meter
-from pipelines.artifacts.work import PROGRESS, Progress, atomic_file, commit_progress, progress_dir
+from pipelines.artifacts.work import PROGRESS, Progress, atomic_file, commit_progress, progress_dir, share_work
 
 Task = Callable[[int], dict[str, int]]
 
@@ -120,7 +120,7 @@ class ShardExecutor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove i
     def __init__(self, step: PipelineStep, tasks: int, workers: int, out: Path) -> None:
         logs = str(progress_dir(out) / "datatrove")
         super().__init__([step], tasks=tasks, workers=workers, logging_dir=logs, skip_completed=False)
-        self.what = step.what
+        self.what, self.out = step.what, out
 
     def finished(self, ranks: list[int]) -> Iterator[int]:
         """Run the ranks, yielding each as it ends; after a failure those that have started still end."""
@@ -131,7 +131,7 @@ class ShardExecutor(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove i
             return
         context = get_context("forkserver")
         context.set_forkserver_preload(["pipelines.corpus.shards", "pipelines.corpus.documents"])
-        with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_die_with_parent) as pool:
+        with ProcessPoolExecutor(self.workers, context, initializer=_begin_worker, initargs=(self.out,)) as pool:
             futures = {pool.submit(self._run_for_rank, rank): rank for rank in ranks}
             try:
                 for future in as_completed(futures):
@@ -152,6 +152,12 @@ def _result(future: "Future[PipelineStats]", what: str) -> None:
         raise StageFailed(
             f"{what}: a worker process died, perhaps out of memory; run again with fewer workers"
         ) from error
+
+
+def _begin_worker(out: Path) -> None:
+    """Keep the next builder out of `out` while this worker lives, and end it with the process that started it."""
+    share_work(out)
+    _die_with_parent()
 
 
 def _die_with_parent() -> None:

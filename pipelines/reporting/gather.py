@@ -27,7 +27,7 @@ def facts_of(config: ReportConfig, inputs: Mapping[str, Path]) -> dict[str, Any]
     manifests = manifests_of(inputs)
     return {
         "title": config.title,
-        "funnel": funnel(manifests),
+        "funnel": funnel(manifests, frozenset(path.parent.name for path in inputs.values())),
         "tokens": [dict(item.metrics) for item in manifests if item.stage == "shard"],
         "curves": {stage: curve for stage in CURVES for curve in [_curve(manifests, stage, inputs)] if curve},
         "scores": [
@@ -57,25 +57,23 @@ def facts_of(config: ReportConfig, inputs: Mapping[str, Path]) -> dict[str, Any]
     }
 
 
-def funnel(manifests: list[Manifest]) -> list[dict[str, Any]]:
-    """Return what each corpus stage was given, kept and dropped, by reason."""
+def funnel(manifests: list[Manifest], direct: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+    """Return what each corpus stage was given, kept and dropped, by reason.
+
+    A stage that was rebuilt with equal bytes stands twice in the lineage; the run's own, by the keys of its direct
+    inputs, is the one that counts.
+    """
     rows = []
     for stage in FUNNEL:
-        for item in manifests:
-            if item.stage == stage and "in" in item.metrics:
-                dropped = {
-                    name.removeprefix("dropped."): int(value)
-                    for name, value in item.metrics.items()
-                    if name.startswith("dropped.")
-                }
-                rows.append(
-                    {
-                        "stage": stage,
-                        "in": int(item.metrics["in"]),
-                        "kept": int(item.metrics["kept"]),
-                        "dropped": dropped,
-                    }
-                )
+        candidates = [item for item in manifests if item.stage == stage and "in" in item.metrics]
+        for item in sorted(candidates, key=lambda found: found.key not in direct)[:1]:
+            dropped = {
+                name.removeprefix("dropped."): int(value)
+                for name, value in item.metrics.items()
+                if name.startswith("dropped.")
+            }
+            kept = int(item.metrics["kept"])
+            rows.append({"stage": stage, "in": int(item.metrics["in"]), "kept": kept, "dropped": dropped})
     return rows
 
 

@@ -1,0 +1,23 @@
+"""Pre-training on an accelerator: the same loop, bf16, and a loss that falls."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.pretraining.pretrain import PretrainConfig, pretrain
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+def test_a_small_text_is_learnt_on_a_gpu(dtype: str, inputs: Any, tmp_path: Path) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device is here")
+    config = PretrainConfig(
+        size="tiny", sequence_length=64, global_batch=8, max_steps=60, warmup_steps=5, dtype=dtype, device="cuda"
+    )
+    metrics = pretrain(config, **inputs.named(), out=tmp_path)
+    assert metrics["loss"] < 1.0 and metrics["skipped_steps"] == 0
