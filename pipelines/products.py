@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from pipelines.alignment.align import ALIGN
 from pipelines.alignment.reward import REWARD
+from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact
 from pipelines.artifacts.run import Run
 from pipelines.artifacts.stage import StageConfig
@@ -109,6 +110,7 @@ def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
 
 def pretrain(config: PretrainProductConfig, run: Run) -> Base:
     """Train a base model on the clean corpus and score it."""
+    _evaluation_sets_are_searched_for(config)
     corpus = prepare_corpus(config, run)
     tokenizer = run(TOKENIZER, config.tokenizer, documents=corpus.clean["documents"])
     shards = run(SHARD, config.shard, documents=corpus.clean["documents"], tokenizer=tokenizer["tokenizer"])
@@ -129,6 +131,17 @@ def pretrain(config: PretrainProductConfig, run: Run) -> Base:
         questions=corpus.examples["questions"],
     )
     return Base(corpus, tokenizer, shards, model, scores)
+
+
+def _evaluation_sets_are_searched_for(config: PretrainProductConfig) -> None:
+    """Raise UserError where a mirror's benchmarks are scored and the corpus is not searched for their items."""
+    for name in type(config.evaluate).model_fields:
+        node = getattr(config.evaluate, name)
+        if node.tasks and node.mirror and node.mirror != config.decontaminate.mirror:
+            raise UserError(
+                f"decontaminate.mirror: {str(config.decontaminate.mirror)!r} is not the mirror of evaluate.{name}, "
+                f"{str(node.mirror)!r}, whose items would stay in the corpus; set both to the same folder"
+            )
 
 
 def post_train(config: PostTrainConfig, run: Run) -> PostTrained:

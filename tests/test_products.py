@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.run import LocalRun, Planner
 from pipelines.artifacts.store import Store
 from pipelines.config import FullConfig
@@ -49,6 +50,14 @@ def test_every_recipe_validates_and_each_product_takes_its_part(name: str) -> No
     config = RECIPES[name]()
     for product in PRODUCTS.values():
         assert isinstance(part_of(product.config, config), product.config)
+
+
+def test_a_benchmark_that_is_scored_must_be_searched_for_in_the_corpus(tmp_path: Path) -> None:
+    (tmp_path / "mmlu.jsonl").write_text('{"question": "a", "choices": ["b", "c"], "answer": 0}\n')
+    scored = {"evaluate.base.tasks": ["mmlu"], "evaluate.base.mirror": tmp_path}
+    with pytest.raises(UserError, match=r"decontaminate\.mirror"):
+        full(with_settings(smoke(), scored), Planner(Store(Path("nowhere"))))
+    full(with_settings(smoke(), scored | {"decontaminate.mirror": tmp_path}), Planner(Store(Path("nowhere"))))
 
 
 def test_grpo_needs_the_reward_model_and_gets_it() -> None:
