@@ -27,7 +27,7 @@ app = App(
 )
 app.command(artifacts.app)
 OPTIONS = Options()
-Flow = Annotated[str, Parameter(help=f"One of {', '.join(PRODUCTS)}.")]
+Flow = Annotated[str, Parameter(help="; ".join(f"{name}: {item.purpose}" for name, item in PRODUCTS.items()) + ".")]
 
 
 @app.command
