@@ -51,11 +51,12 @@ def test_every_stage_has_one_task() -> None:
 
 
 def test_every_product_is_a_flow_of_its_name_with_one_config() -> None:
-    from deployments.flow_run import FLOWS
+    from deployments.flow_run import FLOWS, flow_named
 
     assert set(FLOWS) == set(products.PRODUCTS)
     for name, product in products.PRODUCTS.items():
-        parameters = FLOWS[name].parameters.properties  # type: ignore[attr-defined]
+        assert flow_named(name).name == name
+        parameters = flow_named(name).parameters.properties
         assert list(parameters) == ["config"], name
         assert product.config.model_config.get("title"), name
 
