@@ -56,6 +56,9 @@ def test_no_output_changed_while_its_stage_kept_its_version(
         for stage, manifests in stages.items():
             (GOLDEN / f"{stage}.json").write_text(json.dumps(golden_of(manifests), indent=1, sort_keys=True) + "\n")
         return
+    origin = json.loads((GOLDEN / "examples.json").read_text())["roots"]
+    if golden_of(stages["examples"])["roots"] != origin:
+        pytest.skip("the packages or the Python here are not those of the golden files: another corpus")
     changed = [f"{stage}: {why}" for stage, items in stages.items() for why in changes(stage, golden_of(items))]
     assert not changed, "raise the version, say so in CHANGELOG, then make golden:\n" + "\n".join(changed)
 
@@ -63,8 +66,6 @@ def test_no_output_changed_while_its_stage_kept_its_version(
 def changes(stage: str, now: dict[str, Any]) -> list[str]:
     """Return how a stage's output differs from its golden file."""
     known = json.loads((GOLDEN / f"{stage}.json").read_text())
-    if known["roots"] != now["roots"]:
-        return []  # other package versions or another Python: their documentation is another corpus
     if known["version"] != now["version"]:
         return [f"version {known['version']} → {now['version']} without a new golden file"]
     if stage in EXACT:

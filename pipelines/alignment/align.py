@@ -66,4 +66,6 @@ def align(config: AlignConfig, *, model: Path, preferences: Path, reward: Path |
     return optimise_preferences(config, model, preferences, out)
 
 
-ALIGN = Stage("align", version=1, run=align, libraries=("trl", "transformers", "torch"), resumable=True)
+ALIGN = Stage(
+    "align", version=1, run=align, libraries=("trl", "transformers", "torch", "numpy", "tokenizers"), resumable=True
+)

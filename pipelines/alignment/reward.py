@@ -31,4 +31,6 @@ def reward(config: RewardConfig, *, model: Path, preferences: Path, out: Path) -
     return train_judge(config, model, preferences, out)
 
 
-REWARD = Stage("reward", version=1, run=reward, libraries=("trl", "transformers", "torch"), resumable=True)
+REWARD = Stage(
+    "reward", version=1, run=reward, libraries=("trl", "transformers", "torch", "numpy", "tokenizers"), resumable=True
+)

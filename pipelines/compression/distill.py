@@ -27,4 +27,6 @@ def distill(config: DistillConfig, *, teacher: Path, train: Path, instructions: 
     return train_student(config, teacher, train, instructions, out)
 
 
-DISTILL = Stage("distill", version=1, run=distill, libraries=("torch", "transformers"), resumable=True)
+DISTILL = Stage(
+    "distill", version=1, run=distill, libraries=("numpy", "tokenizers", "torch", "transformers"), resumable=True
+)

@@ -42,4 +42,4 @@ def quantize(config: QuantizeConfig, *, model: Path, heldout: Path, out: Path) -
     return quantized(config, model, heldout, out)
 
 
-QUANTIZE = Stage("quantize", version=1, run=quantize, libraries=("bitsandbytes", "torch", "transformers"))
+QUANTIZE = Stage("quantize", version=1, run=quantize, libraries=("bitsandbytes", "numpy", "torch", "transformers"))

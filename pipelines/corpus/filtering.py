@@ -31,7 +31,7 @@ def rules(config: FilterConfig) -> list[Rule]:
     return [
         ("empty", lambda row: not row["words"]),
         ("language", lambda row: bool(wanted) and row["language"] not in wanted),
-        ("language_score", lambda row: row["language_score"] < language.min_score),
+        ("language_score", lambda row: bool(wanted) and row["language_score"] < language.min_score),
         ("gopher_too_few_words", lambda row: row["words"] < gopher.min_words),
         ("gopher_too_many_words", lambda row: row["words"] > gopher.max_words),
         ("gopher_short_words", lambda row: row["mean_word_length"] < gopher.min_mean_word_length),

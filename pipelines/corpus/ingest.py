@@ -73,6 +73,6 @@ INGEST = Stage(
     "ingest",
     version=1,
     run=ingest,
-    libraries=("fastwarc", "resiliparse", "trafilatura", "lxml", "pyarrow"),
+    libraries=("fastwarc", "resiliparse", "trafilatura", "lxml", "orjson", "pyarrow"),
     resumable=True,
 )

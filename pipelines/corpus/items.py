@@ -1,6 +1,7 @@
 """The items of evaluation sets as the texts by which a leaked one is known."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,13 +35,26 @@ class Item:
 def read_items(questions: Path | None, mirror: Path | None) -> Iterator[Item]:
     """Yield the items of the run's own questions and of the mirror's evaluation splits.
 
-    Files and folders named after a training split are passed over: models may be trained on those.
+    Training splits are passed over, since models may be trained on those, but not where a set has no other split:
+    BLiMP's only one is called train.
     """
     for benchmark, root in ((QUESTIONS, questions), (None, mirror)):
-        for relative, path in source_files(root, SUFFIXES).items() if root else ():
+        files = source_files(root, SUFFIXES) if root else {}
+        scored = {_set_of(Path(name)) for name in files if not _is_train(Path(name))}
+        for relative, path in files.items():
             place = Path(relative)
-            if not any("train" in part for part in place.parts):
+            if not (_is_train(place) and _set_of(place) in scored):
                 yield from _file_items(path, place, benchmark or "/".join(place.parts[:-1][:2]) or place.stem)
+
+
+def _is_train(place: Path) -> bool:
+    """Say whether a file, or the folder it lies in, is named after a training split."""
+    return any(re.match(r"train(?:[-._]|$)", part) for part in place.parts[-2:])
+
+
+def _set_of(place: Path) -> Path:
+    """Return the folder of a data set's splits."""
+    return place.parent.parent if re.match(r"train(?:[-._]|$)", place.parent.name) else place.parent
 
 
 def _file_items(path: Path, place: Path, benchmark: str) -> Iterator[Item]:

@@ -60,7 +60,7 @@ class EvaluateConfig(StageConfig):
         """Return the mirror's files."""
         if self.mirror is None or not self.tasks:
             return {}
-        return {"mirror": FileRoot(source_files(self.mirror, (".parquet", ".json", ".jsonl", ".md")))}
+        return {"mirror": FileRoot(source_files(self.mirror, ("",)))}
 
 
 def evaluate(
@@ -81,4 +81,4 @@ def evaluate(
     return run_suite(config, model=model, heldout=heldout, train=train, questions=questions, out=out)
 
 
-EVALUATE = Stage("evaluate", version=1, run=evaluate, libraries=("lm_eval", "torch", "transformers"))
+EVALUATE = Stage("evaluate", version=1, run=evaluate, libraries=("lm_eval", "numpy", "torch", "transformers"))

@@ -42,4 +42,6 @@ def sft(config: SFTConfig, *, model: Path, template: Path, instructions: Path, o
     return finetune(config, model, template, instructions, out)
 
 
-SFT = Stage("sft", version=1, run=sft, libraries=("trl", "transformers", "torch", "peft"), resumable=True)
+SFT = Stage(
+    "sft", version=1, run=sft, libraries=("trl", "transformers", "torch", "numpy", "tokenizers", "peft"), resumable=True
+)

@@ -26,6 +26,8 @@ Arguments = TypeVar("Arguments", bound=TrainingArguments)
 Row = dict[str, float]
 
 COMPLETE = "complete.json"
+EVAL_ROWS = 16
+"""Held-out examples measured at once. Not `micro_batch`: the mean over batches depends on how they are cut."""
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 FOREIGN_WARNINGS = (r"`is_gradient_checkpointing` is deprecated", r"`gradient_checkpointing\w*` is deprecated")
 CURVE = {"step": "step", "loss": "loss", "learning_rate": "lr", "grad_norm": "grad_norm", "num_tokens": "tokens"}
@@ -68,7 +70,7 @@ def arguments(kind: type[Arguments], config: TuningConfig, out: Path, **more: An
         "output_dir": str(_folder(out)),
         "max_steps": config.max_steps,
         "per_device_train_batch_size": micro,
-        "per_device_eval_batch_size": config.micro_batch,
+        "per_device_eval_batch_size": EVAL_ROWS,
         "gradient_accumulation_steps": config.global_batch // micro,
         "learning_rate": config.lr,
         "lr_scheduler_type": SCHEDULES[config.schedule],

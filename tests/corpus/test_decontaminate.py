@@ -183,6 +183,7 @@ def write_mirror(folder: Path) -> Path:
             }
         ],
         "nyu-mll/blimp/adjunct/train.parquet": [{"sentence_good": prose(4, 20), "sentence_bad": prose(5, 20)}],
+        "EleutherAI/wikitext/train.parquet": [{"page": prose(7, 300)}],
         "EleutherAI/wikitext/test.parquet": [{"page": prose(6, 300)}],
     }
     for name, rows in tables.items():
@@ -193,17 +194,17 @@ def write_mirror(folder: Path) -> Path:
 
 def test_every_benchmark_of_a_mirror_is_looked_for_and_counted(tmp_path: Path) -> None:
     mirror = write_mirror(tmp_path / "mirror")
-    texts = [prose(1, 30), prose(3, 14), prose(4, 20), prose(6, 300)[900:1200], CLEAN]
+    texts = [prose(1, 30), prose(3, 14), prose(4, 20), prose(6, 300)[900:1200], prose(7, 300)[900:1200], CLEAN]
     metrics = run(tmp_path, texts, mirror=mirror)
-    assert kept(tmp_path) == [prose(4, 20), CLEAN], "models may be trained on a training split"
+    assert kept(tmp_path) == [prose(7, 300)[900:1200], CLEAN], "models may be trained on a training split"
     assert {(hit["benchmark"], hit["item"]) for hit in hits(tmp_path)} == {
         ("cais/mmlu", "anatomy/test-00000-of-00001/0"),
         ("allenai/ai2_arc", "ARC-Easy/test/M1"),
+        ("nyu-mll/blimp", "adjunct/train/0"),
         ("EleutherAI/wikitext", "test/0"),
     }
-    assert [metrics[f"documents_hit.{name}"] for name in ("cais/mmlu", "allenai/ai2_arc", "EleutherAI/wikitext")] == [
-        1
-    ] * 3
+    sets = ("cais/mmlu", "allenai/ai2_arc", "nyu-mll/blimp", "EleutherAI/wikitext")
+    assert [metrics[f"documents_hit.{name}"] for name in sets] == [1] * 4
 
 
 def test_the_mirror_enters_the_key_by_its_content(tmp_path: Path) -> None:
@@ -265,3 +266,14 @@ def test_planted_questions_of_mmlu_are_all_found(tmp_path: Path, shared_data: Pa
     metrics = run(tmp_path, [*(f"{CLEAN}\n{text}" for text in shown), CLEAN], rows)
     assert kept(tmp_path) == [CLEAN]
     assert metrics["items_unsearched.questions"] == 0
+
+
+def test_a_set_whose_only_split_is_called_train_is_searched_for(tmp_path: Path) -> None:
+    from pipelines.corpus.items import read_items
+
+    row = '{"sentence": "a sentence of the benchmark that is long enough to be looked for"}\n'
+    for name in ("blimp/adjunct/train.jsonl", "mmlu/train-0.jsonl", "mmlu/test-0.jsonl", "constraints/test.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(row)
+    found = {item.name for item in read_items(None, tmp_path)}
+    assert len(found) == 3 and not any("train-0" in name for name in found)
