@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 export TOKENIZERS_PARALLELISM ?= false
-# As the command line sets it: a busy machine then trains four times as fast.
+# As the command line sets it: training beside another busy process then does not all but stop.
 export GOMP_SPINCOUNT ?= 20000
 
 .PHONY: demo check test test-slow test-gpu golden readme bench clean

@@ -177,8 +177,8 @@ def _print_recipes(summaries: dict[str, str]) -> None:
 
 def main() -> None:
     """Run the command line: exit status 2 for a user's mistake, 1 for a failed run."""
-    # OpenMP's default spins for milliseconds at every barrier; on a busy machine that stops training almost wholly.
-    # 20,000 turns cost a quiet machine nothing and leave a busy one four times as fast. Read when torch is loaded.
+    # OpenMP's default spins for milliseconds at every barrier; beside another busy process that all but stops training.
+    # 20,000 turns cost nothing measurable on a quiet machine. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     for chatter in ("torchao", "torch.utils._pytree"):  # kernels and enums of a library that transformers only probes
         logging.getLogger(chatter).setLevel(logging.ERROR)
