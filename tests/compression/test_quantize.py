@@ -121,4 +121,4 @@ def test_weights_that_do_not_fit_their_config_are_refused(source: Any, tmp_path:
 
 
 def test_the_stage_names_the_libraries_that_decide_its_bytes() -> None:
-    assert QUANTIZE.libraries == ("bitsandbytes", "torch", "transformers")
+    assert QUANTIZE.libraries == ("bitsandbytes", "numpy", "torch", "transformers")

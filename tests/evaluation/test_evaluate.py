@@ -257,5 +257,5 @@ def test_a_plan_of_the_stage_imports_no_heavy_library() -> None:
 
 
 def test_the_key_holds_the_libraries_that_decide_a_score() -> None:
-    assert EVALUATE.libraries == ("lm_eval", "torch", "transformers")
+    assert EVALUATE.libraries == ("lm_eval", "numpy", "torch", "transformers")
     assert EVALUATE.config is EvaluateConfig
