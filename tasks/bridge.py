@@ -22,8 +22,12 @@ from pipelines.artifacts.store import Store
 StageTask = Task[[StageConfig, Mapping[str, Output], str, Store], Any]
 
 
-def as_task(stage: Stage, *, tags: tuple[str, ...] = (), timeout_seconds: float | None = None) -> StageTask:
-    """Return the stage as a task. It keeps no Prefect cache: the store is the only one."""
+def as_task(stage: Stage) -> StageTask:
+    """Return the stage as a task. It keeps no Prefect cache: the store is the only one.
+
+    It has no tags either: Prefect asks the server for a concurrency slot of every tag before the task may look into the
+    store, so that hits would wait for each other, 0.1 s each with no limit set and for hours with one.
+    """
 
     def run_stage(config: StageConfig, inputs: Mapping[str, Output], node: str, store: Store) -> Any:
         with progress_in_log():
@@ -37,8 +41,6 @@ def as_task(stage: Stage, *, tags: tuple[str, ...] = (), timeout_seconds: float 
     return task(
         name=stage.name,
         task_run_name="{node}",
-        tags=list(tags),
-        timeout_seconds=timeout_seconds,
         cache_policy=NO_CACHE,
         persist_result=False,
     )(run_stage)

@@ -10,11 +10,11 @@ from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
 from tasks.bridge import as_task
 
-examples = as_task(EXAMPLES, tags=("data",))
-ingest = as_task(INGEST, tags=("data",))
-annotate = as_task(ANNOTATE, tags=("data",))
-filter_documents = as_task(FILTER, tags=("data",))
-dedup = as_task(DEDUP, tags=("data",))
-decontaminate = as_task(DECONTAMINATE, tags=("data",))
-tokenizer = as_task(TOKENIZER, tags=("data",))
-shard = as_task(SHARD, tags=("data",))
+examples = as_task(EXAMPLES)
+ingest = as_task(INGEST)
+annotate = as_task(ANNOTATE)
+filter_documents = as_task(FILTER)
+dedup = as_task(DEDUP)
+decontaminate = as_task(DECONTAMINATE)
+tokenizer = as_task(TOKENIZER)
+shard = as_task(SHARD)

@@ -6,7 +6,7 @@ from pipelines.reporting.report import REPORT
 from pipelines.serving.package import PACKAGE
 from tasks.bridge import as_task
 
-evaluate = as_task(EVALUATE, tags=("release",))
-quantize = as_task(QUANTIZE, tags=("release",))
-package = as_task(PACKAGE, tags=("release",))
-report = as_task(REPORT, tags=("release",))
+evaluate = as_task(EVALUATE)
+quantize = as_task(QUANTIZE)
+package = as_task(PACKAGE)
+report = as_task(REPORT)

@@ -8,9 +8,9 @@ from pipelines.finetuning.sft import SFT
 from pipelines.pretraining.pretrain import PRETRAIN
 from tasks.bridge import as_task
 
-pretrain = as_task(PRETRAIN, tags=("training",))
-chat = as_task(CHAT, tags=("training",))
-sft = as_task(SFT, tags=("training",))
-reward = as_task(REWARD, tags=("training",))
-align = as_task(ALIGN, tags=("training",))
-distill = as_task(DISTILL, tags=("training",))
+pretrain = as_task(PRETRAIN)
+chat = as_task(CHAT)
+sft = as_task(SFT)
+reward = as_task(REWARD)
+align = as_task(ALIGN)
+distill = as_task(DISTILL)

@@ -38,12 +38,12 @@ def test_a_full_run_of_finished_stages_shows_each_as_cached_and_attaches_the_rep
     async def seen() -> tuple[set[str], list[str]]:
         async with get_client() as client:
             for _ in range(100):  # task states reach the server as events, a moment after the flow has ended
-                names = {run.state_name or "" for run in await client.read_task_runs()}
-                if "Running" not in names:
+                names = [run.state_name or "" for run in await client.read_task_runs()]
+                if len(names) == len(state.result()) and not {"Pending", "Running"} & set(names):
                     break
                 await asyncio.sleep(0.2)
             key = ArtifactFilter(key=ArtifactFilterKey(any_=["run-report"]))
-            return names, [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
+            return set(names), [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
 
     names, reports = asyncio.run(seen())
     assert names == {"Cached"}
