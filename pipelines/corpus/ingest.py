@@ -39,7 +39,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     """Write the documents of the source, a part a file, and list what was lost and why."""
     from pipelines.corpus.intake import Intake, keep_first, merge_errors
     from pipelines.corpus.pages import write_crawl
-    from pipelines.corpus.records import Limits
+    from pipelines.corpus.readers.records import Limits
     from pipelines.corpus.shards import run_shards
 
     if isinstance(config.source, DocsSource):

@@ -20,12 +20,12 @@ from pipelines.corpus.documents import (
     write_documents,
 )
 from pipelines.corpus.extract import Extractor, main_text, too_complex
-from pipelines.corpus.http_page import page_of
-from pipelines.corpus.jsonl import json_records
-from pipelines.corpus.records import Dropped, Limits, Record
+from pipelines.corpus.readers.http_page import page_of
+from pipelines.corpus.readers.jsonl import json_records
+from pipelines.corpus.readers.records import Dropped, Limits, Record
+from pipelines.corpus.readers.tables import parquet_records
+from pipelines.corpus.readers.warc import RawRecord, raw_records
 from pipelines.corpus.sources import DocsSource, JsonlSource, ParquetSource, WarcSource
-from pipelines.corpus.tables import parquet_records
-from pipelines.corpus.warc import RawRecord, raw_records
 
 ROWS_PER_REASON = 100
 """Rows that errors.jsonl lists of one reason; the counts are whole all the same."""

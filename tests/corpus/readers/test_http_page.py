@@ -6,9 +6,9 @@ import zlib
 
 import pytest
 
-from pipelines.corpus.http_page import decoded, page_of
-from pipelines.corpus.records import Dropped, Limits, Record
-from pipelines.corpus.warc import RawRecord
+from pipelines.corpus.readers.http_page import decoded, page_of
+from pipelines.corpus.readers.records import Dropped, Limits, Record
+from pipelines.corpus.readers.warc import RawRecord
 
 LIMITS = Limits(record=1_000_000, page=100_000)
 PAGE = b"<!doctype html><html><body><p>Good text.</p></body></html>"

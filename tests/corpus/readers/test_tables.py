@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.artifacts.errors import UserError
-from pipelines.corpus.records import Dropped, Record
-from pipelines.corpus.tables import parquet_records
+from pipelines.corpus.readers.records import Dropped, Record
+from pipelines.corpus.readers.tables import parquet_records
 
 
 def read(path: Path) -> list[Record | Dropped]:

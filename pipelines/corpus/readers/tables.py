@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.artifacts.errors import UserError
-from pipelines.corpus.records import Dropped, Record, digest_of, storable, utc
+from pipelines.corpus.readers.records import Dropped, Record, digest_of, storable, utc
 
 ROWS_AT_ONCE = 200
 

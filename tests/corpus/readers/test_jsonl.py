@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pipelines.corpus.jsonl import json_records
-from pipelines.corpus.records import Dropped, Limits, Record
+from pipelines.corpus.readers.jsonl import json_records
+from pipelines.corpus.readers.records import Dropped, Limits, Record
 
 LIMITS = Limits(record=10_000, page=10_000)
 GOOD = b'{"text": "good", "url": "http://a.example/"}'

@@ -10,8 +10,8 @@ from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, ZstdRead
 from fastwarc.warc import WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, detect_mime, map_encoding_to_html5
 
-from pipelines.corpus.records import REPLACEMENT, Dropped, Limits, Record, digest_of, storable, utc
-from pipelines.corpus.warc import RawRecord
+from pipelines.corpus.readers.records import REPLACEMENT, Dropped, Limits, Record, digest_of, storable, utc
+from pipelines.corpus.readers.warc import RawRecord
 
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 UNSURE = frozenset({"", "application/octet-stream", "application/unknown", "unknown/unknown", "text/plain"})

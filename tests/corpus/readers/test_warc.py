@@ -10,8 +10,8 @@ from fastwarc.stream_io import Lz4Writer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.corpus.records import Dropped
-from pipelines.corpus.warc import RawRecord, raw_records
+from pipelines.corpus.readers.records import Dropped
+from pipelines.corpus.readers.warc import RawRecord, raw_records
 
 MAX_BYTES = 1_000_000
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from os import SEEK_END
 from pathlib import Path
 
-from pipelines.corpus.inflate import Piece, is_plain, pieces
-from pipelines.corpus.records import Dropped
+from pipelines.corpus.readers.inflate import Piece, is_plain, pieces
+from pipelines.corpus.readers.records import Dropped
 
 MAX_HEADER = 1 << 16
 LINE = re.compile(rb"WARC/[01]\.\d{1,2}\r?\n")

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from pipelines.corpus.inflate import pieces
-from pipelines.corpus.records import Dropped, Limits, Record, digest_of, storable, utc
+from pipelines.corpus.readers.inflate import pieces
+from pipelines.corpus.readers.records import Dropped, Limits, Record, digest_of, storable, utc
 
 BOM = b"\xef\xbb\xbf"
 
