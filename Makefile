@@ -34,7 +34,7 @@ readme: $(READY)  ## write the README's file tree and docs/cli.md anew, from the
 	$(BIN)/python -m deployments.manual
 
 bench: $(READY)  ## every claim of speed or quality, ours and the peer side by side
-	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $$(ls benchmarks/*.py | grep -v claims.py); do $(BIN)/python $$script || exit 1; done
 
 clean:  ## remove the environment; the store of artifacts stays
 	rm -rf .venv

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from claims import claim
+
 RUNS = 5
 PORT = 4299
 GIB = 1 << 30
@@ -54,13 +56,6 @@ def server(environment: dict[str, str]) -> Iterator[dict[str, str]]:
     finally:
         process.terminate()
         process.wait(timeout=60)
-
-
-def claim(what: str, ours: float, target: float, *, at_most: bool = True, peer: float | None = None) -> dict[str, Any]:
-    """Return one claim in the form of docs/benchmarks.md."""
-    ratio = ours / peer if peer else None
-    ok = ours <= target if at_most else ours >= target
-    return {"what": what, "ours": ours, "peer": peer, "ratio": ratio, "target": target, "ok": ok}
 
 
 def score(path: str, task: str, metric: str) -> dict[str, float]:
