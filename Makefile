@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # As the command line sets it: training beside another busy process then does not all but stop.
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: demo check test test-slow test-gpu golden readme bench clean
+.PHONY: demo check test test-slow test-gpu golden readme bench peers clean
 
 demo: $(READY)  ## crawl to served model in under ten minutes
 	$(BIN)/gristmill run --recipe demo
@@ -33,11 +33,18 @@ readme: $(READY)  ## write the README's file tree and docs/cli.md anew, from the
 	$(BIN)/python -m tests.readme_tree
 	$(BIN)/python -m deployments.manual
 
-bench: $(READY)  ## every claim of speed or quality, ours and the peer side by side
-	for script in $$(ls benchmarks/*.py | grep -v claims.py); do $(BIN)/python $$script || exit 1; done
+bench: $(READY) peers  ## every claim of speed or quality, ours and the peer side by side, into docs/benchmarks.md
+	$(BIN)/python benchmarks/table.py
+
+peers: .venv-peers/.ready  ## the environment of the tools that we are compared with
+
+.venv-peers/.ready: constraints-peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --requirement constraints-peers.txt
+	touch $@
 
 clean:  ## remove the environment; the store of artifacts stays
-	rm -rf .venv
+	rm -rf .venv .venv-peers
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

@@ -47,8 +47,10 @@ def as_task(stage: Stage) -> StageTask:
 
 
 def summary(built: Built) -> str:
-    """Return one line on what a task did."""
-    figures = ", ".join(f"{name} {value:,.4g}" for name, value in list(built.manifest.metrics.items())[:4])
+    """Return one line on what a task did: what went in and was kept, and the first figures of the stage's own."""
+    metrics = built.manifest.metrics
+    first = sorted(metrics, key=lambda name: name not in ("in", "kept"))[:4]
+    figures = ", ".join(f"{name} {metrics[name]:,.4g}" for name in first)
     return f"{built.artifact.key[:12]} {figures}"
 
 

@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from trl.trainer.dpo_config import DPOConfig as Arguments
 from trl.trainer.dpo_trainer import DPOTrainer
 
 from pipelines.alignment.align import AlignConfig
 from pipelines.alignment.pairs import PAIR, encode_pair, log_likelihoods, pair_scores
+from pipelines.artifacts.curve import write_curve
 from pipelines.artifacts.stage import Metrics
 from pipelines.evaluation.scores import write_scores
 from pipelines.finetuning.head import score_labels_only
 from pipelines.finetuning.order import arranged
-from pipelines.finetuning.publishing import chat_length, load_model, load_tokenizer, publish, read_template
+from pipelines.finetuning.publishing import chat_length, load_tokenizer, publish, read_template
 from pipelines.finetuning.rows import Encoded, Examples, stored
-from pipelines.finetuning.training import Contained, arguments, calm, fit, write_curve
+from pipelines.finetuning.training import Contained, arguments, calm, fit
+from pipelines.models.loading import load_model
 
 LOGGED = {"rewards/accuracies": "accuracy", "rewards/margins": "margin"}
 
@@ -41,9 +44,11 @@ def optimise_preferences(config: AlignConfig, model: Path, preferences: Path, ou
     )
     train = Examples(preferences / "train.jsonl", lambda row: encode_pair(row, tokenizer, text, length))
     rows = stored("align", train, PAIR, out)
-    reference = load_model(model)
+    compared = Examples(preferences / "heldout.jsonl", train.encode)
+    heldout = compared.whole("align")
+    reference = load_model(model, dtype=torch.float32)
     trainer = Trainer(
-        load_model(model),
+        load_model(model, dtype=torch.float32),
         ref_model=reference,
         args=settings,
         train_dataset=arranged(
@@ -56,13 +61,17 @@ def optimise_preferences(config: AlignConfig, model: Path, preferences: Path, ou
         score_labels_only(reference)
     tuned, curve = fit(trainer, config, out, "align", LOGGED)
     write_curve(out, curve)
-    heldout = list(Examples(preferences / "heldout.jsonl", train.encode))
     margins = implicit_margins(tuned, reference, heldout, tokenizer.pad_token_id)
     scaled = [config.dpo.beta * margin for margin in margins]
     scores = list(pair_scores("dpo", [pair["kind"] for pair in heldout], scaled, config.seed))
     write_scores(out / "scores" / "scores.json", out, scores)
     publish(tuned, tokenizer, model, text, out / "model")
-    return {**train.metrics(), "loss": curve[-1]["loss"], **{score.name: score.value for score in scores}}
+    return {
+        **train.metrics(),
+        **compared.metrics(),
+        "loss": curve[-1]["loss"],
+        **{score.name: score.value for score in scores},
+    }
 
 
 def implicit_margins(policy: Any, reference: Any, pairs: Sequence[Encoded], pad: int) -> list[float]:

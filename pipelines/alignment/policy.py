@@ -11,15 +11,17 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from pipelines.alignment.align import AlignConfig
 from pipelines.alignment.judge import load_judge, rewards
+from pipelines.artifacts.curve import write_curve
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.stage import Metrics
 from pipelines.evaluation.intervals import bootstrap_mean
 from pipelines.evaluation.scores import Score, write_scores
 from pipelines.finetuning.chat import encode_chat, refusal
 from pipelines.finetuning.contract import check
-from pipelines.finetuning.publishing import chat_length, load_model, load_tokenizer, publish, read_template
+from pipelines.finetuning.publishing import chat_length, load_tokenizer, publish, read_template
 from pipelines.finetuning.rows import Encoded, Examples, stored
-from pipelines.finetuning.training import Contained, arguments, calm, fit, write_curve
+from pipelines.finetuning.training import Contained, arguments, calm, fit
+from pipelines.models.loading import load_model
 
 PROMPT = pa.schema([("prompt", pa.list_(pa.int32()))])
 LOGGED = {"reward": "reward", "kl": "kl", "completions/mean_length": "answer_tokens"}
@@ -58,8 +60,9 @@ def optimise_reward(config: AlignConfig, model: Path, preferences: Path, reward:
     def judged(prompts: list[Ids], completion_ids: list[Ids], **_: Any) -> list[float | None]:
         return list(_judged(judge, prompts, completion_ids, tokenizer.pad_token_id))
 
-    heldout = [row["prompt"] for row in Examples(preferences / "heldout.jsonl", train.encode)][: config.heldout]
-    policy = load_model(model)
+    compared = Examples(preferences / "heldout.jsonl", train.encode)
+    heldout = [row["prompt"] for row in compared.whole("align")][: config.heldout]
+    policy = load_model(model, dtype=torch.float32)
     before = _judged(judge, heldout, _answers(policy, heldout, grpo.max_new_tokens, tokenizer), tokenizer.pad_token_id)
     trainer = Trainer(policy, reward_funcs=judged, args=settings, train_dataset=rows, processing_class=tokenizer)
     tuned, curve = fit(trainer, config, out, "align", LOGGED)
@@ -73,7 +76,12 @@ def optimise_reward(config: AlignConfig, model: Path, preferences: Path, reward:
     ]
     write_scores(out / "scores" / "scores.json", out, scores)
     publish(tuned, tokenizer, model, text, out / "model")
-    return {**train.metrics(), "loss": curve[-1]["loss"], **{score.name: score.value for score in scores}}
+    return {
+        **train.metrics(),
+        **compared.metrics(),
+        "loss": curve[-1]["loss"],
+        **{score.name: score.value for score in scores},
+    }
 
 
 def encode_prompt(row: Mapping[str, Any], tokenizer: Any, template: str, longest: int) -> Encoded | str:

@@ -1,5 +1,7 @@
 """The mistakes that a person can mend, each said in one line."""
 
+from collections.abc import Mapping
+
 
 class UserError(Exception):
     """A mistake in what the user gave: the message names the thing, the value and the remedy. Exit status 2."""
@@ -12,8 +14,8 @@ class StageFailed(Exception):
 class EmptyOutput(StageFailed):
     """A stage would have published nothing; the message carries the funnel that led there."""
 
-    def __init__(self, stage: str, counts: dict[str, int]) -> None:
-        funnel = ", ".join(f"{reason} {count:,}" for reason, count in counts.items()) or "no record was read"
+    def __init__(self, stage: str, counts: Mapping[str, float]) -> None:
+        funnel = ", ".join(f"{reason} {count:,.0f}" for reason, count in counts.items()) or "no record was read"
         super().__init__(f"{stage}: no document is left ({funnel}); loosen the thresholds or name another source")
 
 

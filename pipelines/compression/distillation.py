@@ -7,15 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.stage import Metrics
 from pipelines.compression.chats import PackedChats, read_chats
 from pipelines.compression.distill import DistillConfig
 from pipelines.finetuning.contract import check
-from pipelines.finetuning.publishing import load_model, load_tokenizer, publish, read_template
+from pipelines.finetuning.publishing import load_tokenizer, publish, read_template
 from pipelines.models.build import build
+from pipelines.models.loading import load_model
 from pipelines.models.sizes import count_parameters
-from pipelines.pretraining.checkpoint import Row, write_curve
 from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import IGNORED, summed_cross_entropy, vocabulary_loss
 from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine
@@ -108,7 +109,7 @@ def train_student(config: DistillConfig, teacher: Path, train: Path, instruction
     if config.instruction_share and not len(chats):
         raise EmptyOutput("distill", {name: int(count) for name, count in counts.items()})
     heldout, _ = read_chats(instructions / "heldout.jsonl", tokenizer, template, config.sequence_length)
-    master = load_model(teacher)
+    master = load_model(teacher, dtype=torch.float32)
     objective = MatchTeacher(
         config,
         master,
@@ -122,6 +123,6 @@ def train_student(config: DistillConfig, teacher: Path, train: Path, instruction
     student = build(config.size, vocabulary, contract.max_length, attention=config.attention)
     loop = Loop(student, objective, config, out)
     loop.run()
-    write_curve(out / "curve" / "curve.jsonl", loop.position.curve)
+    write_curve(out, loop.position.curve)
     publish(student, tokenizer, teacher, template, out / "model")
     return {**counts, "parameters": float(count_parameters(config.size, vocabulary)), **loop.figures()}

@@ -20,11 +20,11 @@ from transformers import BitsAndBytesConfig
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import track
 from pipelines.artifacts.stage import Metrics
-from pipelines.compression.loading import load_model, no_bars
 from pipelines.compression.quantize import QuantizeConfig
 from pipelines.evaluation.intervals import Interval, bootstrap_mean
 from pipelines.evaluation.scores import Score, write_scores
 from pipelines.finetuning.contract import Contract, check, stamp
+from pipelines.models.loading import load_model, no_bars
 from pipelines.tokens.loader import TokenShards
 
 TASK, WEIGHTS = "heldout", "weights"

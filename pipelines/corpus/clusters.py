@@ -5,7 +5,6 @@ threshold; a cluster is what such pairs connect. The join is exact: prefix filte
 2006) finds every pair, so that a split can be proved clean.
 """
 
-import hashlib
 import math
 import re
 from array import array
@@ -13,17 +12,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from pipelines.tokens.ranks import rank
+
 OPENING_WORDS = 40
 """Words of a text that are compared: a summary is shorter, and long answers stay in bounded memory."""
 
 QUOTE_SHINGLE = 3
 
 WORD = re.compile(r"[^\W_]+")
-
-
-def rank(seed: int, *names: str) -> int:
-    """Return a number of 64 bits that looks random and is the same everywhere."""
-    return int.from_bytes(hashlib.blake2b("\n".join((str(seed), *names)).encode(), digest_size=8).digest(), "big")
 
 
 def words(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from pipelines.artifacts.pins import source_files
 from pipelines.artifacts.progress import track
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import atomic_file
-from pipelines.corpus.clusters import clusters, normalised, rank, split_of
+from pipelines.corpus.clusters import clusters, normalised, split_of
 from pipelines.corpus.examples import DocsSource, ExamplesConfig, JsonlSource
 from pipelines.corpus.harvest import SplitObject, harvest, split_objects, write_objects
 from pipelines.corpus.objects import DocObject, Usable
@@ -21,6 +21,7 @@ from pipelines.corpus.own_rows import Check, Row, instruction, multiple_choice, 
 from pipelines.corpus.packages import package_files
 from pipelines.corpus.pairs import instructions, one_a_cluster, preferences
 from pipelines.corpus.questions import few_shot, questions
+from pipelines.tokens.ranks import rank
 
 SPLITS = {
     "instructions": ("train", "heldout"),

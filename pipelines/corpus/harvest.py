@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.artifacts.progress import meter
-from pipelines.corpus.clusters import clusters, quoted, rank, split_of
+from pipelines.corpus.clusters import clusters, quoted, split_of
 from pipelines.corpus.documents import PartWriter
 from pipelines.corpus.objects import DocObject, Usable, read_objects
 from pipelines.corpus.prose import plain
+from pipelines.tokens.ranks import rank
 
 OBJECTS = pa.schema(
     [(name, pa.int64() if name == "line" else pa.string()) for name in DocObject.__annotations__]

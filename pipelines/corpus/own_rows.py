@@ -10,9 +10,10 @@ from typing import Any
 
 import orjson
 
+from pipelines.tokens.special import ROLES
+
 MAX_LINE_BYTES = 4 << 20
 CHOICES = 4
-ROLES = ("system", "user", "assistant")
 
 Message = dict[str, str]
 

@@ -8,8 +8,8 @@ an answer looks like by itself says nothing, only whether it fits the question.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pipelines.corpus.clusters import rank
 from pipelines.corpus.objects import DocObject
+from pipelines.tokens.ranks import rank
 
 SIMILAR_LENGTH = 0.2
 DAMAGES = ("cut", "repeated", "swapped")

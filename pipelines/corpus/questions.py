@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.corpus.clusters import rank
 from pipelines.corpus.objects import DocObject
 from pipelines.corpus.pairs import similar
+from pipelines.tokens.ranks import rank
 
 CHOICES = 4
 

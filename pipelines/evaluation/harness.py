@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import Meter, meter
-from pipelines.compression.loading import load_model
+from pipelines.models.loading import load_model
 
 SLICE_BATCHES = 4
 """Batches between two steps of the meter; requests with the same context share a forward pass within them."""

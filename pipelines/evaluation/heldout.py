@@ -7,10 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
+from pipelines.tokens.byte_level import token_bytes
 from pipelines.tokens.loader import TokenShards
-
-BYTE_LEVEL = [*range(33, 127), *range(161, 173), *range(174, 256)]
-"""Bytes that byte-level BPE writes as themselves; the others stand from U+0100 on, in order (GPT-2, 2019)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class SplitText:
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
         self.shards = TokenShards(folder)
         self.spans = [Span(**row) for row in pq.read_table(folder / "spans.parquet").to_pylist()]
-        self._bytes = token_bytes(tokenizer)
+        self._bytes = vocabulary_bytes(tokenizer)
 
     def text(self, span: Span) -> bytes:
         """Return the document's UTF-8 text."""
@@ -61,13 +59,11 @@ class SplitText:
         return drawn
 
 
-def token_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
+def vocabulary_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes]:
     """Return the bytes of each id of a byte-level tokenizer; a special token has none."""
-    shifted = [byte for byte in range(256) if byte not in BYTE_LEVEL]
-    byte_of = {chr(byte): byte for byte in BYTE_LEVEL} | {chr(256 + place): byte for place, byte in enumerate(shifted)}
     special = set(tokenizer.all_special_ids) | {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     found = [b""] * len(tokenizer)
     for token, place in tokenizer.get_vocab().items():
         if place not in special:
-            found[place] = bytes(byte_of[char] for char in token)
+            found[place] = token_bytes(token)
     return found

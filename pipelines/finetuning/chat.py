@@ -12,8 +12,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.artifacts.work import atomic_file
 from pipelines.finetuning.contract import MARKER, TEMPLATE_FILE
+from pipelines.tokens.special import ROLES
 
-ROLES = ("system", "user", "assistant")
 MAX_TURN_CHARS = 1_000_000
 
 Messages = Sequence[Mapping[str, str]]

@@ -7,18 +7,22 @@ from typing import Any
 
 import peft
 import pyarrow as pa
+import torch
 from trl.trainer.sft_config import SFTConfig as Arguments
 from trl.trainer.sft_trainer import SFTTrainer
 
+from pipelines.artifacts.curve import write_curve
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.stage import Metrics
 from pipelines.finetuning.chat import encode_chat, refusal
-from pipelines.finetuning.head import IGNORED, score_labels_only
+from pipelines.finetuning.head import score_labels_only
 from pipelines.finetuning.order import arranged, shortest_first
-from pipelines.finetuning.publishing import chat_length, load_model, load_tokenizer, publish, read_template
+from pipelines.finetuning.publishing import chat_length, load_tokenizer, publish, read_template
 from pipelines.finetuning.rows import Encoded, Examples, stored
 from pipelines.finetuning.sft import SFTConfig
-from pipelines.finetuning.training import Contained, arguments, calm, fit, write_curve
+from pipelines.finetuning.training import Contained, arguments, calm, fit
+from pipelines.models.loading import load_model
+from pipelines.pretraining.losses import IGNORED
 
 ROW = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
@@ -50,7 +54,7 @@ def finetune(config: SFTConfig, model: Path, template: Path, instructions: Path,
     rows = stored("sft", train, ROW, out)
     heldout = stored("sft", Examples(instructions / "heldout.jsonl", encode), ROW, out) if config.heldout else None
     trainer = Trainer(
-        load_model(model),
+        load_model(model, dtype=torch.float32),
         args=settings,
         train_dataset=arranged(rows, ("input_ids",), config.global_batch, config.max_steps, config.seed),
         eval_dataset=heldout and shortest_first(heldout, "input_ids", config.heldout),

@@ -12,8 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from trl.trainer.utils import FusedCausalLMOutput
 
-IGNORED = -100
-"""The label that counts in no loss."""
+from pipelines.pretraining.losses import IGNORED
 
 
 def score_labels_only(model: Any) -> None:

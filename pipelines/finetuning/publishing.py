@@ -6,21 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from pipelines.artifacts.errors import UserError
 from pipelines.finetuning.contract import TEMPLATE_FILE, Contract, check, stamp
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+from pipelines.tokens.digest import copy_tokenizer
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 logging.getLogger("transformers").setLevel(logging.ERROR)
-
-
-def load_model(folder: Path, kind: Any = AutoModelForCausalLM, **more: Any) -> Any:
-    """Return the model of a folder in float32, on the CPU."""
-    return kind.from_pretrained(str(folder), dtype=torch.float32, local_files_only=True, use_safetensors=True, **more)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -63,8 +57,6 @@ def publish(model: Any, tokenizer: Any, source: Path, template: str, folder: Pat
             eos_token_id=list(dict.fromkeys(ends)),  # the base model opens its next document with bos
         )
     model.to("cpu", torch.float32).save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    copy_tokenizer(source, folder)
     (folder / TEMPLATE_FILE).write_text(template, encoding="utf-8", newline="\n")
     return stamp(folder)

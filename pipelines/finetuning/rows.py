@@ -53,8 +53,17 @@ class Examples:
         return self.encode(row) if isinstance(row, dict) else "invalid_json"
 
     def metrics(self) -> Metrics:
-        """Return the counts: `in`, `kept` and `dropped.REASON`."""
-        return {name: float(self.counts[name]) for name in ("in", "kept", *sorted(self.counts.keys() - {"in", "kept"}))}
+        """Return the counts: `in`, `kept` and `dropped.REASON`; of held-out rows after `heldout.`."""
+        names = ("in", "kept", *sorted(self.counts.keys() - {"in", "kept"}))
+        prefix = "heldout." if self.path.stem == "heldout" else ""
+        return {f"{prefix}{name}": float(self.counts[name]) for name in names}
+
+    def whole(self, stage: str) -> list[Encoded]:
+        """Return all usable rows in memory; raise EmptyOutput where there is none."""
+        rows = list(self)
+        if not rows:
+            raise EmptyOutput(stage, self.metrics())
+        return rows
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:
@@ -76,7 +85,7 @@ def stored(stage: str, examples: Examples, schema: pa.Schema, out: Path) -> Data
         for batch in _batches(examples):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
     if not examples.counts["kept"]:
-        raise EmptyOutput(stage, dict(examples.counts))
+        raise EmptyOutput(stage, examples.metrics())
     return Dataset.from_file(str(path))
 
 

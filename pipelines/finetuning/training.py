@@ -4,7 +4,6 @@ A checkpoint counts once `complete.json` lies in it, which is written after ever
 step is logged, since a trainer forgets at a restart what it summed up since its last log.
 """
 
-import json
 import math
 import os
 import shutil
@@ -17,13 +16,13 @@ from typing import Any, TypeVar
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerState, TrainingArguments, set_seed
 
+from pipelines.artifacts.curve import Row
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import Meter, meter
 from pipelines.artifacts.work import Progress, atomic_file, commit_progress, fsync_dir, progress_dir
 from pipelines.finetuning.tuning import TuningConfig
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
-Row = dict[str, float]
 
 COMPLETE = "complete.json"
 EVAL_ROWS = 16
@@ -126,12 +125,6 @@ def _curve(history: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> li
     for row in rows.values():
         row["tokens"] = int(row.get("tokens", 0))
     return [rows[step] for step in sorted(rows)]
-
-
-def write_curve(out: Path, rows: Iterable[Row]) -> None:
-    """Write `curve/curve.jsonl`."""
-    with atomic_file(out / "curve" / "curve.jsonl", out) as fresh:
-        fresh.write_text("".join(json.dumps(row, allow_nan=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def newest_checkpoint(out: Path) -> tuple[Path | None, int]:

@@ -6,10 +6,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pipelines.models.attention import register_blockwise
 from pipelines.models.sizes import SIZES, SizeName
+from pipelines.tokens.special import BOS as BOS_TOKEN
+from pipelines.tokens.special import END as END_TOKEN
+from pipelines.tokens.special import PAD as PAD_TOKEN
+from pipelines.tokens.special import SPECIAL_TOKENS
 
 Attention = Literal["sdpa", "blockwise"]
 
-BOS, PAD, END = 0, 1, 5
+BOS, PAD, END = map(SPECIAL_TOKENS.index, (BOS_TOKEN, PAD_TOKEN, END_TOKEN))
 """Ids of the special tokens that a model's config names; the tokenizer gives them these in every run."""
 
 

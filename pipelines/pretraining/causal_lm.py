@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
 from pipelines.models.build import build
 from pipelines.models.sizes import count_parameters
-from pipelines.pretraining.checkpoint import Row, write_curve
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
@@ -70,6 +70,6 @@ def train_base(
         loop.load(state)
     loop.run()
     write_state(out / "state", loop.snapshot(), facts, objective.next_sample(loop.position.step))
-    write_curve(out / "curve" / "curve.jsonl", loop.position.curve)
+    write_curve(out, loop.position.curve)
     publish_base(model, tokenizer, out / "model")
     return {"parameters": float(count_parameters(config.size, shards.vocab_size)), **loop.figures()}

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pipelines.artifacts.curve import Row, as_lines
 from pipelines.artifacts.pins import file_digest
 from pipelines.artifacts.work import fsync_dir
 
@@ -22,7 +23,6 @@ FACTS, CURVE, DIGESTS = "state.json", "curve.jsonl", "digests.json"
 TENSORS = ("model", "optimizer", "rng")
 
 Tensors = dict[str, torch.Tensor]
-Row = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def write_files(folder: Path, snapshot: Snapshot) -> None:
         held = {key: tensors[key].detach().contiguous() for key in sorted(tensors)}
         save_file(held, folder / f"{name}.safetensors", metadata={"format": "pt"})
     (folder / FACTS).write_text(json.dumps(snapshot.facts, indent=1, sort_keys=True) + "\n")
-    write_curve(folder / CURVE, snapshot.curve)
+    (folder / CURVE).write_text(as_lines(snapshot.curve))
     digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     (folder / DIGESTS).write_text(json.dumps(digests, indent=1) + "\n")
     for path in folder.iterdir():
@@ -70,12 +70,6 @@ def read_files(folder: Path) -> Snapshot:
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise DamagedCheckpoint(f"{folder}: {error}") from error
     return Snapshot(model, optimizer, rng, facts, curve)
-
-
-def write_curve(path: Path, rows: Iterable[Row]) -> None:
-    """Write the logged steps, one JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 class Checkpoints:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipelines.artifacts.curve import Row
 from pipelines.artifacts.errors import UserError
-from pipelines.pretraining.checkpoint import Row
 from pipelines.pretraining.losses import causal_cross_entropy
 from pipelines.tokens.digest import tokenizer_contract
 from pipelines.tokens.loader import TokenShards
@@ -26,7 +26,7 @@ class Heldout:
         starts = [number * windows // self.count * sequence_length for number in range(self.count)] or [0]
         ids = [torch.from_numpy(shards.window(start, self.length + 1).astype("int64")) for start in starts]
         self.ids_BS = torch.stack(ids)
-        self.bytes = int(token_bytes(tokenizer)[self.ids_BS[:, 1:]].sum())
+        self.bytes = int(token_sizes(tokenizer)[self.ids_BS[:, 1:]].sum())
 
     def measure(self, model: Any) -> Row:
         """Return the mean cross-entropy in nats a token, and the bits a byte of the text behind the targets.
@@ -43,7 +43,7 @@ class Heldout:
         }
 
 
-def token_bytes(tokenizer: Path) -> Tensor:
+def token_sizes(tokenizer: Path) -> Tensor:
     """Return how many bytes of text each id stands for: a byte-level token has a character a byte, a special none."""
     contract = tokenizer_contract(tokenizer)
     ids = [*contract["vocabulary"].values(), *contract["special"].values()]

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pipelines.artifacts.curve import Row
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
-from pipelines.pretraining.checkpoint import Checkpoints, Row, Snapshot
+from pipelines.pretraining.checkpoint import Checkpoints, Snapshot
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.monitor import RateLog, write_machine
 from pipelines.pretraining.optimizer import build_optimizers, clip_gradients, load_optimizer_tensors, set_lr

@@ -8,8 +8,7 @@ from transformers.utils import logging as transformers_logging
 
 from pipelines.finetuning.contract import Contract, stamp
 from pipelines.models.build import BOS, END
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+from pipelines.tokens.digest import copy_tokenizer
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -20,7 +19,5 @@ def publish_base(model: Any, tokenizer: Path, folder: Path) -> Contract:
     model = model.to("cpu")
     model.generation_config.eos_token_id = [END, BOS]  # a base model ends a document by opening the next
     model.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, folder / name)
+    copy_tokenizer(tokenizer, folder)
     return stamp(folder)

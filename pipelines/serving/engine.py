@@ -11,8 +11,9 @@ import torch
 from transformers import AutoTokenizer, DynamicCache
 
 from pipelines.artifacts.errors import UserError
-from pipelines.compression.loading import load_model
-from pipelines.serving.text import TextStream, token_bytes
+from pipelines.models.loading import load_model
+from pipelines.serving.text import TextStream
+from pipelines.tokens.byte_level import token_bytes
 
 PREFILL_TOKENS = 512
 """Prompt tokens in one forward pass: bounds memory, and how long a cancelled request goes on."""

@@ -11,9 +11,9 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.manifest import FileEntry
 from pipelines.artifacts.pins import file_digest
 from pipelines.artifacts.stage import Metrics
-from pipelines.compression.loading import load_model, no_bars
 from pipelines.finetuning.contract import TEMPLATE_FILE, check, stamp
 from pipelines.finetuning.rendering import portable_template
+from pipelines.models.loading import load_model, no_bars
 from pipelines.reporting.data_card import data_card
 from pipelines.reporting.gather import manifests_of
 from pipelines.reporting.model_card import Facts, model_card

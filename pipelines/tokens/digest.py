@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts.errors import UserError
 
 TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FILES = (TOKENIZER_FILE, "tokenizer_config.json", "special_tokens_map.json")
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -40,3 +42,10 @@ def tokenizer_contract(folder: Path) -> dict[str, Any]:
 def _pair(merge: str | list[str]) -> list[str]:
     """Return a merge as its two tokens; older files join them by a space."""
     return merge.split(" ") if isinstance(merge, str) else merge
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Copy the files of the tokenizer in `source` as they are."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 RANKS = 1 << 64
 
 
-def rank(seed: int, document_id: str) -> int:
-    """Return a number below 2**64 that is even over documents and the same in every process."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}\n{document_id}".encode(), digest_size=8).digest())
+def rank(seed: int, *names: str) -> int:
+    """Return a number below 2**64 that is even over names and the same in every process."""
+    return int.from_bytes(hashlib.blake2b("\n".join((str(seed), *names)).encode(), digest_size=8).digest())
 
 
 def lowest(ranks: NDArray[np.uint64], fraction: float) -> NDArray[np.bool_]:

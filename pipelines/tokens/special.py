@@ -7,5 +7,8 @@ USER = "<|user|>"
 ASSISTANT = "<|assistant|>"
 END = "<|end|>"
 
+ROLES = ("system", "user", "assistant")
+"""Who speaks in a conversation; each has a token."""
+
 SPECIAL_TOKENS = (BOS, PAD, SYSTEM, USER, ASSISTANT, END)
 """A token's place is its id. `<|end|>` closes a turn and is the end of a sequence; `<|pad|>` never is."""

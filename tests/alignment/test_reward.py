@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from pipelines.alignment.judge import rewards
 from pipelines.alignment.pairs import encode_pair
 from pipelines.alignment.reward import RewardConfig, reward
-from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.evaluation.scores import find_score, read_scores
 from pipelines.finetuning.chat import default_template
 from pipelines.finetuning.contract import check
@@ -72,6 +72,18 @@ def test_a_model_without_a_template_is_no_start(inputs: dict[str, Path], tmp_pat
     base = build_model(tmp_path / "base")
     with pytest.raises(UserError, match=r"no chat_template.jinja; name a model that went through sft"):
         reward(RewardConfig(**SHORT), model=base, preferences=inputs["preferences"], out=tmp_path)
+
+
+def test_held_out_pairs_that_are_all_too_long_end_it_before_training(inputs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "preferences"
+    folder.mkdir()
+    rows = (inputs["preferences"] / "train.jsonl").read_text()
+    (folder / "train.jsonl").write_text(rows)
+    long = json.loads(rows.splitlines()[0]) | {"rejected": [assistant("low " * 9_999)]}
+    (folder / "heldout.jsonl").write_text(json.dumps(long) + "\n")
+    with pytest.raises(EmptyOutput, match=r"reward: .*heldout\.in 1, heldout\.kept 0, heldout\.dropped\.too_long 1"):
+        reward(RewardConfig(**SHORT), model=inputs["model"], preferences=folder, out=tmp_path / "out")
+    assert not (tmp_path / "out" / "curve").exists()
 
 
 GOOD: dict[str, Any] = {"prompt": [user("the mill")], "chosen": [assistant("grinds")], "rejected": [assistant("low")]}

@@ -12,10 +12,10 @@ import torch
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.pins import file_digest
 from pipelines.compression import quantization
-from pipelines.compression.loading import load_model
 from pipelines.compression.quantize import QUANTIZE, QuantizeConfig, quantize
 from pipelines.evaluation.scores import find_score, read_scores
 from pipelines.finetuning.contract import check
+from pipelines.models.loading import load_model
 
 SMALL: dict[str, Any] = {"windows": 8, "window_tokens": 64}
 

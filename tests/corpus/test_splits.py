@@ -6,9 +6,10 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.corpus.clusters import clusters, normalised, quoted, rank, shingles, split_of, words
+from pipelines.corpus.clusters import clusters, normalised, quoted, shingles, split_of, words
 from pipelines.corpus.harvest import split_objects
 from pipelines.corpus.objects import DocObject
+from pipelines.tokens.ranks import rank
 
 WORDS = st.sampled_from(["return", "the", "mean", "sum", "of", "a", "an", "array", "rows", "as", "new", "copy", "in"])
 TEXTS = st.lists(st.lists(WORDS, min_size=1, max_size=9).map(" ".join), max_size=40)

@@ -1,7 +1,7 @@
 """Text read back from shards."""
 
 from pipelines.evaluation.harness import load_tokenizer
-from pipelines.evaluation.heldout import SplitText, token_bytes
+from pipelines.evaluation.heldout import SplitText, vocabulary_bytes
 from tests.evaluation.workbench import Workbench
 
 
@@ -13,7 +13,7 @@ def test_documents_come_back_from_shards_byte_for_byte(workbench: Workbench) -> 
 
 def test_every_byte_has_a_token_and_special_tokens_have_no_bytes(workbench: Workbench) -> None:
     tokenizer = load_tokenizer(workbench.model)
-    table = token_bytes(tokenizer)
+    table = vocabulary_bytes(tokenizer)
     assert {bytes([byte]) for byte in range(256)} <= set(table)
     assert [table[place] for place in tokenizer.all_special_ids] == [b""] * len(tokenizer.all_special_ids)
 

@@ -33,13 +33,14 @@ def in_smoke_store(smoke_run: Finished, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_full_run_of_finished_stages_shows_each_as_cached_and_attaches_the_report(in_smoke_store: None) -> None:
     state = full(smoke(), return_state=True)
     assert state.is_completed(), state.message
-    assert all(result.hit for result in state.result())
+    results = state.result()
+    assert all(result.hit for result in results)
 
     async def seen() -> tuple[set[str], list[str]]:
         async with get_client() as client:
             for _ in range(100):  # task states reach the server as events, a moment after the flow has ended
                 names = [run.state_name or "" for run in await client.read_task_runs()]
-                if len(names) == len(state.result()) and not {"Pending", "Running"} & set(names):
+                if len(names) == len(results) and not {"Pending", "Running"} & set(names):
                     break
                 await asyncio.sleep(0.2)
             key = ArtifactFilter(key=ArtifactFilterKey(any_=["run-report"]))

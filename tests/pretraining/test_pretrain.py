@@ -92,9 +92,9 @@ def test_the_model_loads_in_transformers_and_keeps_its_contract(finished: Path) 
 
 
 def test_bits_per_byte_count_the_bytes_behind_the_targets(inputs: Any, finished: Path) -> None:
-    from pipelines.pretraining.heldout import token_bytes
+    from pipelines.pretraining.heldout import token_sizes
 
-    sizes = token_bytes(inputs.tokenizer)
+    sizes = token_sizes(inputs.tokenizer)
     assert sizes[:6].tolist() == [0] * 6 and sizes[6:].tolist() == [1] * 256
     last = curve(finished)[-1]
     assert last["heldout_bits_per_byte"] == pytest.approx(last["heldout_loss"] / 0.6931, rel=0.02)

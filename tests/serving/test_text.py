@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.serving.text import TextStream, byte_of_character, token_bytes
+from pipelines.serving.text import TextStream
+from pipelines.tokens.byte_level import byte_of_character, token_bytes
 
 BYTES = [bytes([byte]) for byte in range(256)]
 

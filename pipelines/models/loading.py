@@ -1,4 +1,4 @@
-"""Loading a finished causal model from a folder, quantized or not, without chatter and without the network."""
+"""Loading a finished model from a folder, quantized or not, without chatter and without the network."""
 
 import logging
 from collections.abc import Iterator
@@ -43,17 +43,22 @@ def no_bars() -> Iterator[None]:
 def load_model(
     folder: Path,
     *,
+    kind: Any = AutoModelForCausalLM,
     dtype: torch.dtype | Literal["auto"] = "auto",
     device: str = "cpu",
     quantization: BitsAndBytesConfig | None = None,
+    heads: frozenset[str] = frozenset(),
+    **config: Any,
 ) -> Any:
     """Return the model in `folder`, ready for inference; "auto" keeps the type it was saved in.
 
-    Raises UserError where the weights are not exactly those that the config asks for.
+    Tensors that `heads` names may be absent, and are then drawn from torch's global generator, or left over: a new head
+    in the place of another. Further keywords override the folder's config. Raises UserError where the other weights are
+    not exactly those that the config asks for.
     """
     silence()
     with no_bars():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
@@ -61,13 +66,14 @@ def load_model(
             device_map=device,
             attn_implementation="sdpa",
             output_loading_info=True,
+            **config,
             # given as None, it would override what the folder's own config says
             **({} if quantization is None else {"quantization_config": quantization}),
         )
     model, found = loaded
     for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if found.get(fault):
-            tensor = min(map(str, found[fault]))
+        if wrong := set(map(str, found.get(fault, ()))) - heads:
+            tensor = min(wrong)
             raise UserError(
                 f"{folder}: {fault.replace('_', ' ')}, such as {tensor}; use config and weights of one model"
             )
