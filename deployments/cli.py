@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from deployments import artifacts
 from deployments.options import JsonOption, Options, StoreOption, node_named, open_store, planned, product_named
-from deployments.tables import console, plan_rows, print_json, print_plan, print_results, result_rows
+from deployments.tables import console, plan_rows, print_json, print_plan, print_results, print_trace, result_rows
 from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import say
@@ -113,6 +114,18 @@ def recipe(name: str | None = None, *, options: Options = OPTIONS) -> None:
     if options.json:
         return print_json(config.model_dump(mode="json"))
     sys.stdout.write(as_yaml(config))
+    return None
+
+
+@app.command
+def trace(document: str, *, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Say what became of a document, named by its id or its URL: where it was read, and why it was kept or removed."""
+    from pipelines.reporting.trace import trace_document
+
+    found = trace_document(open_store(store), document)
+    if as_json:
+        return print_json(asdict(found))
+    print_trace(found.id, [(step.node, step.output, step.facts) for step in found.steps])
     return None
 
 

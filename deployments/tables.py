@@ -102,3 +102,20 @@ def figures(metrics: dict[str, float]) -> str:
     told = [name for name in FIRST if name in metrics]
     shown = [*told, *(name for name in metrics if name not in told and "." not in name)][:KEY_FIGURES]
     return "  ".join(f"{name} {metrics[name]:,.5g}" for name in shown)
+
+
+def print_trace(document: str, steps: list[tuple[str, str, dict[str, Any]]]) -> None:
+    """Print a row for each output in which a document was met, with what that stage was the first to say of it."""
+    table = Table("stage", "output", "what it says", box=None, pad_edge=False)
+    said: dict[str, Any] = {}
+    for node, output, facts in steps:
+        news = {name: value for name, value in facts.items() if value not in (None, "") and said.get(name) != value}
+        said.update(news)
+        told = "  ".join(f"{name} {_short(value)}" for name, value in news.items()) or "kept as it was"
+        table.add_row(node, output, escape(told))
+    console().print(f"document {document}", markup=False)
+    console().print(table)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

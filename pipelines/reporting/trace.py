@@ -1,0 +1,92 @@
+"""What became of one document: where it was read, and at which stage it was kept, dropped or merged, and why."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+
+from pipelines.artifacts.collect import run_records
+from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.store import Store
+
+ID = re.compile(r"[0-9a-f]{32}")
+UNTOLD = frozenset({"id", "text", "pii"})
+"""Columns that a trace does not repeat: the long ones, and personal data."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage at which the document was met: in which output, and the columns that stand there beside it."""
+
+    node: str
+    output: str
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A document's way through the newest run that read it."""
+
+    id: str
+    run: str
+    steps: tuple[Step, ...]
+
+
+def trace_document(store: Store, wanted: str) -> Trace:
+    """Return the way of a document, named by its id or its URL; raise UserError where no run has read it.
+
+    Reads one column of every table of a run, so its time grows with the corpus; memory stays at a batch.
+    """
+    column = "id" if ID.fullmatch(wanted) else "url"
+    for record in run_records(store):
+        nodes = [node for node in json.loads(record.read_text())["nodes"] if store.find(node["stage"], node["key"])]
+        found = _identified(store, nodes, column, wanted)
+        if found:
+            steps = tuple(step for node in nodes for step in _steps(store, node, found))
+            return Trace(found, record.stem, steps)
+    raise UserError(
+        f"document: no run of {str(store.root)!r} has read {wanted!r}; name an id (32 hex digits) or a whole URL"
+    )
+
+
+def _identified(store: Store, nodes: list[dict[str, str]], column: str, wanted: str) -> str | None:
+    """Return the id of the first document with this value, looked for where each run begins."""
+    for node in nodes:
+        for _, path in _tables(store.folder(node["stage"], node["key"])):
+            for row in _rows(path, column, wanted):
+                if "id" in row:
+                    return str(row["id"])
+    return None
+
+
+def _steps(store: Store, node: dict[str, str], identifier: str) -> Iterator[Step]:
+    for output, path in _tables(store.folder(node["stage"], node["key"])):
+        for row in _rows(path, "id", identifier):
+            yield Step(
+                node["node"],
+                output,
+                {name: value for name, value in row.items() if name not in UNTOLD | {"document_id"}},
+            )
+
+
+def _tables(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the outputs of an artifact that hold tables of documents."""
+    for output in sorted(path for path in folder.iterdir() if path.is_dir() and path.name not in ("log", "index")):
+        if any(output.glob("*.parquet")):
+            yield output.name, output
+
+
+def _rows(folder: Path, column: str, wanted: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of all tables of a folder that have this value, without their text."""
+    for path in sorted(folder.glob("*.parquet")):
+        table = ds.dataset(path, format="parquet")
+        names = table.schema.names
+        named = "document_id" if column == "id" and "document_id" in names else column  # spans of token shards
+        if named in names:
+            shown = [name for name in names if name == "id" or name not in UNTOLD]
+            for batch in table.to_batches(columns=shown, filter=ds.field(named) == wanted):
+                yield from batch.to_pylist()
