@@ -54,6 +54,7 @@ class DedupOnlyConfig(StageConfig):
     examples: ExamplesConfig = Field(ExamplesConfig(), description="Examples and, for the docs source, the objects.")
     ingest: IngestConfig = Field(IngestConfig(), description="Where the crawl is and how text is taken from it.")
     dedup: DedupConfig = Field(DedupConfig(), description="Exact and near-duplicate removal.")
+    report: ReportConfig = Field(ReportConfig(), description="The run report.")
 
     @model_validator(mode="after")
     def _objects_for_the_docs(self) -> Self:
@@ -108,4 +109,3 @@ class FullConfig(ReleaseConfig):
     """From a crawl to a packaged model with a report."""
 
     model_config = ConfigDict(title="Full run")
-    report: ReportConfig = Field(ReportConfig(), description="The run report.")

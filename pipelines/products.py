@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pipelines.alignment.align import ALIGN
 from pipelines.alignment.reward import REWARD
 from pipelines.artifacts.errors import UserError
-from pipelines.artifacts.manifest import Artifact
+from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.run import Run
 from pipelines.artifacts.stage import StageConfig
 from pipelines.compression.distill import DISTILL
@@ -84,9 +84,16 @@ class Released:
 
 
 def dedup_only(config: DedupOnlyConfig, run: Run) -> Artifact:
-    """Read a crawl and keep one document of each cluster of duplicates."""
+    """Read a crawl, keep one document of each cluster of duplicates, and report."""
     _, crawled = _crawl(config, run)
-    return run(DEDUP, config.dedup, documents=crawled["documents"])
+    unique = run(DEDUP, config.dedup, documents=crawled["documents"])
+    return run(
+        REPORT,
+        config.report,
+        crawled=crawled["documents"],
+        unique=unique["documents"],
+        clusters=unique["clusters"],
+    )
 
 
 def _crawl(config: DedupOnlyConfig, run: Run) -> tuple[Artifact | None, Artifact]:
@@ -106,6 +113,23 @@ def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
     unique = run(DEDUP, config.dedup, documents=filtered["documents"])
     clean = run(DECONTAMINATE, config.decontaminate, documents=unique["documents"], questions=examples["questions"])
     return Corpus(examples, crawled, scored, filtered, unique, clean)
+
+
+def reported_corpus(config: PrepareCorpusConfig, run: Run) -> Artifact:
+    """Make a clean corpus and report on it."""
+    return run(REPORT, config.report, node=None, **_corpus_facts(prepare_corpus(config, run)))
+
+
+def _corpus_facts(corpus: Corpus) -> dict[str, Output]:
+    """Return what a report shows of a corpus."""
+    return {
+        "crawled": corpus.crawled["documents"],
+        "filtered": corpus.filtered["documents"],
+        "dropped": corpus.filtered["dropped"],
+        "unique": corpus.unique["documents"],
+        "clusters": corpus.unique["clusters"],
+        "clean": corpus.clean["documents"],
+    }
 
 
 def pretrain(config: PretrainProductConfig, run: Run) -> Base:
@@ -208,10 +232,7 @@ def full(config: FullConfig, run: Run) -> Artifact:
     return run(
         REPORT,
         config.report,
-        crawled=corpus.crawled["documents"],
-        filtered=corpus.filtered["documents"],
-        unique=corpus.unique["documents"],
-        clean=corpus.clean["documents"],
+        **_corpus_facts(corpus),
         shards=base.shards["train"],
         pretrain=base.model["curve"],
         sft=done.trained.sft["curve"],
@@ -240,8 +261,8 @@ PRODUCTS = {
     product.name: product
     for product in (
         Product("full", FullConfig, full, "crawl to packaged model, with a report"),
-        Product("prepare-corpus", PrepareCorpusConfig, prepare_corpus, "clean, deduplicated documents"),
-        Product("dedup-only", DedupOnlyConfig, dedup_only, "deduplicated documents, nothing else"),
+        Product("prepare-corpus", PrepareCorpusConfig, reported_corpus, "clean, deduplicated documents, with a report"),
+        Product("dedup-only", DedupOnlyConfig, dedup_only, "deduplicated documents, with a report, nothing else"),
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),

@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from pipelines.artifacts.lineage import ancestors
 from pipelines.artifacts.manifest import Manifest
 from pipelines.reporting.report import ReportConfig
 
 FUNNEL = ("ingest", "annotate", "filter", "dedup", "decontaminate")
+EXCERPT = 300
+"""Characters shown of a document: enough to see why it went."""
 CURVES = ("pretrain", "sft", "reward", "align", "distill")
 
 
@@ -28,6 +32,8 @@ def facts_of(config: ReportConfig, inputs: Mapping[str, Path]) -> dict[str, Any]
     return {
         "title": config.title,
         "funnel": funnel(manifests, frozenset(path.parent.name for path in inputs.values())),
+        "duplicates": _json(inputs["clusters"] / "summary.json") if "clusters" in inputs else {},
+        "dropped": _dropped(inputs["dropped"] / "samples.parquet", config.dropped) if "dropped" in inputs else {},
         "tokens": [dict(item.metrics) for item in manifests if item.stage == "shard"],
         "curves": {stage: curve for stage in CURVES for curve in [_curve(manifests, stage, inputs)] if curve},
         "scores": [
@@ -75,6 +81,16 @@ def funnel(manifests: list[Manifest], direct: frozenset[str] = frozenset()) -> l
             kept = int(item.metrics["kept"])
             rows.append({"stage": stage, "in": int(item.metrics["in"]), "kept": kept, "dropped": dropped})
     return rows
+
+
+def _dropped(path: Path, most: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the sampled documents that were dropped, by reason, at most so many of one."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(path, columns=["reason", "id", "url", "text"]).to_pylist() if path.is_file() else []:
+        held = found.setdefault(row.pop("reason"), [])
+        if len(held) < most:
+            held.append(row | {"text": row["text"][:EXCERPT]})
+    return found
 
 
 def _curve(manifests: list[Manifest], stage: str, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:

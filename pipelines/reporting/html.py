@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 from pipelines.artifacts.manifest import Manifest
 from pipelines.artifacts.work import atomic_file
 from pipelines.reporting.gather import manifests_of
-from pipelines.reporting.plots import as_data_url, as_svg, curve_plot, funnel_plot, score_plot
+from pipelines.reporting.plots import (
+    as_data_url,
+    as_svg,
+    cluster_plot,
+    curve_plot,
+    funnel_plot,
+    meeting_plot,
+    score_plot,
+)
 
 
 def write_html(facts: dict[str, Any], inputs: Mapping[str, Path], out: Path) -> None:
@@ -28,6 +36,7 @@ def write_html(facts: dict[str, Any], inputs: Mapping[str, Path], out: Path) -> 
 def plots_markdown(facts: dict[str, Any]) -> str:
     """Return the plots as markdown images; drawn once, when the report is built, so that a hit shows them at once."""
     images = [("crawl to documents", funnel_plot(facts["funnel"]))] if facts["funnel"] else []
+    images += [("chance to be compared", meeting_plot(facts["duplicates"]))] if facts["duplicates"] else []
     images += [("scores", score_plot(facts["scores"]))] if facts["scores"] else []
     images += [(f"{name} loss", curve_plot(name, curve)) for name, curve in facts["curves"].items()]
     return "\n\n".join(f"![{title}]({as_data_url(figure)})" for title, figure in images)
@@ -43,6 +52,7 @@ def render(facts: dict[str, Any], manifests: list[Manifest]) -> str:
     environment.filters["figures"] = figures
     plots = {
         "funnel": _svg(funnel_plot(facts["funnel"])) if facts["funnel"] else "",
+        "duplicates": [_svg(draw(facts["duplicates"])) for draw in (meeting_plot, cluster_plot) if facts["duplicates"]],
         "scores": _svg(score_plot(facts["scores"])) if facts["scores"] else "",
         "curves": [_svg(curve_plot(name, curve)) for name, curve in facts["curves"].items()],
     }

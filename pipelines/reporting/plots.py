@@ -39,6 +39,36 @@ def funnel_plot(funnel: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+def meeting_plot(duplicates: dict[str, Any]) -> Figure:
+    """Return the chance that two documents are compared, by their similarity: the S-curve of the chosen bands."""
+    figure = Figure(figsize=(3.6, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*duplicates["meeting_chance"], strict=True), color=BLUE, lw=1.5)
+    axes.axvline(duplicates["threshold"], color=ORANGE, lw=1, ls="--")
+    axes.annotate(" threshold", (duplicates["threshold"], 0.05), color=ORANGE)
+    axes.set_title(f"{duplicates['bands']} bands of {duplicates['rows']} rows", loc="left", color=INK)
+    axes.set_xlabel("Jaccard similarity")
+    axes.set_ylabel("chance to be compared")
+    return figure
+
+
+def cluster_plot(duplicates: dict[str, Any]) -> Figure:
+    """Return how many clusters there are of each size, on logarithmic axes; single documents are left out."""
+    figure = Figure(figsize=(3.6, 2.4), layout="constrained")
+    axes = figure.subplots()
+    sizes = [(size, count) for size, count in duplicates["cluster_sizes"] if size > 1]
+    if sizes:
+        axes.plot(*zip(*sizes, strict=True), "o", color=BLUE, ms=4)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    else:
+        axes.annotate("no cluster", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
+    axes.set_title("clusters by size", loc="left", color=INK)
+    axes.set_xlabel("documents in the cluster")
+    axes.set_ylabel("clusters")
+    return figure
+
+
 def curve_plot(name: str, curve: list[dict[str, Any]]) -> Figure:
     """Return the training loss of one stage, with the held-out loss where it was taken."""
     figure = Figure(figsize=(3.6, 2.4), layout="constrained")

@@ -12,6 +12,7 @@ class ReportConfig(StageConfig):
 
     model_config = ConfigDict(title="Report")
     title: str = Field("Gristmill run", min_length=1, max_length=120, description="The heading of the report.")
+    dropped: int = Field(2, ge=0, le=50, description="How many documents are shown of each reason to drop one.")
     samples: int = Field(4, ge=0, le=50, description="How many samples of each model's text are shown.")
 
 
@@ -25,4 +26,4 @@ def report(config: ReportConfig, *, out: Path, **inputs: Path) -> Metrics:
     return {"stages": float(len(facts["lineage"])), "scores": float(len(facts["scores"]))}
 
 
-REPORT = Stage("report", version=1, run=report, libraries=("Jinja2", "matplotlib"), lineage=True)
+REPORT = Stage("report", version=2, run=report, libraries=("Jinja2", "matplotlib", "pyarrow"), lineage=True)

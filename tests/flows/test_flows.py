@@ -60,7 +60,7 @@ def test_a_stage_that_fails_shows_its_error_by_name(in_smoke_store: None) -> Non
 
 def test_dedup_only_runs_alone(in_smoke_store: None) -> None:
     state = dedup_only(part_of(DedupOnlyConfig, smoke()), return_state=True)
-    assert [result.node for result in state.result()] == ["examples", "ingest", "dedup"]
+    assert [result.node for result in state.result()] == ["examples", "ingest", "dedup", "report"]
 
 
 def test_the_form_of_every_flow_is_complete() -> None:
