@@ -111,7 +111,14 @@ def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
     scored = run(ANNOTATE, config.annotate, documents=crawled["documents"])
     filtered = run(FILTER, config.filter, documents=scored["documents"])
     unique = run(DEDUP, config.dedup, documents=filtered["documents"])
-    clean = run(DECONTAMINATE, config.decontaminate, documents=unique["documents"], questions=examples["questions"])
+    clean = run(
+        DECONTAMINATE,
+        config.decontaminate,
+        documents=unique["documents"],
+        questions=examples["questions"],
+        instructions=examples["instructions"],
+        preferences=examples["preferences"],
+    )
     return Corpus(examples, crawled, scored, filtered, unique, clean)
 
 

@@ -1,18 +1,17 @@
 """The stage that scores documents and drops none: language, quality, toxicity and personal data become columns."""
 
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
-from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.artifacts.stage import Metrics, Stage
+from pipelines.corpus.execution import ShardedConfig
 
 
-class AnnotateConfig(StageConfig):
+class AnnotateConfig(ShardedConfig):
     """What the scores read, and how many processes compute them."""
 
     model_config = ConfigDict(title="Annotate documents")
-    runtime: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     language_characters: int = Field(
         2000,
@@ -20,7 +19,6 @@ class AnnotateConfig(StageConfig):
         le=1_000_000,
         description="Characters from the start of a document that its language is read from.",
     )
-    workers: int = Field(1, ge=1, le=1024, description="Processes that score parts side by side.")
 
 
 def annotate(config: AnnotateConfig, *, documents: Path, out: Path) -> Metrics:

@@ -88,5 +88,6 @@ class Annotator:
 def annotate_documents(config: AnnotateConfig, documents: Path, out: Path) -> Metrics:
     """Write every part of `documents` with score columns below `out` and return the counts."""
     task = Annotator(documents, out, config.language_characters)
-    counts = run_shards(task, len(parts(documents)), out=out, workers=config.workers, what="annotate")
+    count = len(parts(documents))
+    counts = run_shards(task, count, out=out, workers=config.workers, what="annotate", execution=config)
     return {name: float(counts.get(name, 0)) for name in ("in", "kept")}

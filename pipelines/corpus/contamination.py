@@ -1,148 +1,151 @@
-"""Finding evaluation items in documents: the n-grams of all items in sorted arrays, looked up a document at a time.
+"""Finding evaluation items in documents, part by part: unedited pieces first, then edited copies of what was not found.
 
-In memory are the n-grams, of some 12 bytes each, and what one document needs; the documents stream.
+In memory of each worker are the two indexes, of some 12 bytes an n-gram, and a row group; the documents stream.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.artifacts.errors import EmptyOutput
-from pipelines.artifacts.progress import meter, track
+from pipelines.artifacts.progress import track
 from pipelines.artifacts.stage import Metrics
+from pipelines.artifacts.work import atomic_file, progress_dir
 from pipelines.corpus.decontaminate import DecontaminateConfig
-from pipelines.corpus.documents import PartWriter, count_documents, read_documents
+from pipelines.corpus.documents import ROWS_PER_GROUP, PartWriter, parts
+from pipelines.corpus.item_index import ExactIndex, Place, index_exact
 from pipelines.corpus.items import Item, read_items
-from pipelines.corpus.ngrams import Hashes, ngram_hashes, word_hashes, words
-from pipelines.corpus.selection import write_kept
+from pipelines.corpus.near_items import NearIndex, index_near
+from pipelines.corpus.ngrams import word_hashes, words
+from pipelines.corpus.shards import run_shards
 
-HITS = pa.schema([(name, pa.string()) for name in ("id", "url", "benchmark", "item", "ngram")])
+HITS = pa.schema(
+    [(name, pa.string()) for name in ("id", "url", "benchmark", "item", "kind")]
+    + [("share", pa.float64()), ("passage", pa.string()), ("context", pa.string())]
+)
+"""A piece of an item in a document: `kind` is exact or near, `share` how much of the item's text the passage holds."""
+PASSAGE_CHARS = 240
+CONTEXT_WORDS = 12
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A piece of an item in a document."""
+class Search:
+    """Searches one part; it is sent to worker processes with its indexes."""
 
-    item: int
-    ngram: str
-
-
-@dataclass
-class Index:
-    """The n-grams of all items, by their number of words."""
-
-    names: list[tuple[str, str]] = field(default_factory=list)
+    documents: tuple[Path, ...]
+    out: Path
+    names: tuple[tuple[str, str], ...]
     """Each item's benchmark and name."""
-    unsearched: Counter[str] = field(default_factory=Counter)
-    """By benchmark, the items too short or too common to be looked for."""
-    hashes: dict[int, Hashes] = field(default_factory=dict)
-    items: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    exact: ExactIndex
+    near: NearIndex
 
-    def hits(self, text: str) -> Iterator[Hit]:
-        """Yield every item that `text` holds a piece of, once, with the first such piece."""
-        found = words(text)
+    def __call__(self, index: int) -> dict[str, int]:
+        """Write what is kept of part `index`, and its hits; return the counts, also by benchmark."""
+        source = self.documents[index]
+        counts: Counter[str] = Counter({"in": 0, "kept": 0, "dropped.contaminated": 0})
+        with (
+            PartWriter(_hits_part(self.out, index), self.out, HITS) as hits,
+            atomic_file(self.out / "documents" / source.name, self.out) as fresh,
+            pq.ParquetFile(source) as file,
+            pq.ParquetWriter(fresh, file.schema_arrow, compression="zstd") as writer,
+        ):
+            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+                clean = [self._clean(row, hits, counts) for row in _texts(batch)]
+                if any(clean):
+                    writer.write_batch(batch.filter(pa.array(clean)))
+                counts.update({"in": len(clean), "kept": sum(clean)})
+                counts["dropped.contaminated"] += len(clean) - sum(clean)
+        return dict(counts)
+
+    def _clean(self, row: dict[str, Any], hits: PartWriter, counts: Counter[str]) -> bool:
+        found = words(row["text"] or "")
         hashed = word_hashes(found)
-        seen: set[int] = set()
-        for n, known in self.hashes.items():
-            grams = ngram_hashes(hashed, n)
-            places = np.searchsorted(known, grams)
-            places[places == len(known)] = 0
-            for start in np.flatnonzero(known[places] == grams).tolist():
-                end = int(np.searchsorted(known, grams[start], side="right"))
-                for item in self.items[n][places[start] : end].tolist():
-                    if item not in seen:
-                        seen.add(item)
-                        yield Hit(item, " ".join(found[start : start + n]))
+        exact = list(self.exact.places(hashed))
+        known = {place.item for place in exact}
+        near = sorted((place for place in self.near.places(hashed) if place.item not in known), key=lambda p: p.item)
+        for kind, places in (("exact", exact), ("near", near)):
+            for place in places:
+                hits.write_row({"id": row["id"], "url": row.get("url"), "kind": kind, **self._shown(place, found)})
+        held = {kind: {self.names[place.item][0] for place in places} for kind, places in (("e", exact), ("n", near))}
+        counts.update(f"documents_hit.{name}" for name in held["e"] | held["n"])
+        counts.update(f"documents_near.{name}" for name in held["n"] - held["e"])
+        return not (exact or near)
 
-
-def build(config: DecontaminateConfig, documents: Path, questions: Path | None, out: Path) -> Metrics:
-    """Write `documents/` and `dropped/hits.parquet` below `out` and return the counts, also by benchmark."""
-    index = index_items(track(read_items(questions, config.mirror), "reading items", unit="items"), config)
-    keep = np.ones(count_documents(documents), np.bool_)
-    by_benchmark: Counter[str] = Counter()
-    items_hit: set[int] = set()
-    with (
-        PartWriter(out / "dropped" / "hits.parquet", out, HITS) as writer,
-        meter("looking for items", total=len(keep), unit="documents") as counter,
-    ):
-        for place, document in enumerate(read_documents(documents, columns=["id", "text", "url"])):
-            hits = list(index.hits(document.text))
-            for hit in hits:
-                benchmark, item = index.names[hit.item]
-                where = {"id": document.id, "url": document.metadata.get("url")}
-                writer.write_row({**where, "benchmark": benchmark, "item": item, "ngram": hit.ngram})
-            by_benchmark.update({index.names[hit.item][0] for hit in hits})
-            items_hit.update(hit.item for hit in hits)
-            keep[place] = not hits
-            counter.advance()
-    dropped = len(keep) - int(keep.sum())
-    if not keep.any():
-        raise EmptyOutput("decontaminate", {"in": len(keep), "contaminated": dropped})
-    write_kept(documents, out, keep)
-    counts = {"in": len(keep), "kept": len(keep) - dropped, "dropped.contaminated": dropped, "items": len(index.names)}
-    hit_items = Counter(index.names[item][0] for item in items_hit)
-    for name, total in sorted(Counter(benchmark for benchmark, _ in index.names).items()):
-        counts |= {
-            f"items.{name}": total,
-            f"items_unsearched.{name}": index.unsearched[name],
-            f"items_hit.{name}": hit_items[name],
-            f"documents_hit.{name}": by_benchmark[name],
+    def _shown(self, place: Place, found: list[str]) -> dict[str, Any]:
+        benchmark, item = self.names[place.item]
+        before = " ".join(found[max(place.start - CONTEXT_WORDS, 0) : place.start])
+        passage = " ".join(found[place.start : place.end])[:PASSAGE_CHARS]
+        after = " ".join(found[place.end : place.end + CONTEXT_WORDS])
+        context = f"{before[-PASSAGE_CHARS:]} [{passage}] {after[:PASSAGE_CHARS]}".strip()
+        return {
+            "benchmark": benchmark,
+            "item": item,
+            "share": place.share,
+            "passage": passage,
+            "context": context,
         }
-    return {name: float(count) for name, count in counts.items()}
 
 
-def index_items(items: Iterable[Item], config: DecontaminateConfig) -> Index:
-    """Return the index of the items' n-grams, without those that are a benchmark's template."""
-    index = Index()
-    found: dict[int, list[Hashes]] = defaultdict(list)
-    holders: dict[int, list[NDArray[np.int32]]] = defaultdict(list)
-    for number, item in enumerate(items):
-        index.names.append((item.benchmark, item.name))
-        for n, hashed in item_pieces(item, config).items():
-            found[n].append(hashed)
-            holders[n].append(np.full(len(hashed), number, np.int32))
-    benchmarks = np.unique([benchmark for benchmark, _ in index.names], return_inverse=True)[1]
-    searched = np.zeros(len(index.names), np.bool_)
-    for n in sorted(found, reverse=True):
-        hashed, held = np.concatenate(found[n]), np.concatenate(holders[n])
-        order = np.lexsort((held, benchmarks[held], hashed))
-        hashed, held = hashed[order], held[order]
-        telling = _uses(hashed, benchmarks[held]) <= config.common_items
-        if telling.any():
-            index.hashes[n], index.items[n] = hashed[telling], held[telling]
-            searched[held[telling]] = True
-    index.unsearched.update(index.names[item][0] for item in np.flatnonzero(~searched))
-    return index
+def build(config: DecontaminateConfig, documents: Path, sets: dict[str, Path | None], out: Path) -> Metrics:
+    """Write `documents/` and `dropped/hits.parquet` below `out` and return the counts, also by benchmark."""
+    items = list(track(read_items(sets, config.mirror), "reading items", unit="items"))
+    search = search_for(items, config, tuple(parts(documents)), out)
+    count = len(search.documents)
+    counts = Counter(run_shards(search, count, out=out, workers=config.workers, what="decontaminate", execution=config))
+    if not counts["kept"]:
+        raise EmptyOutput("decontaminate", {"in": counts["in"], "contaminated": counts["dropped.contaminated"]})
+    hit_items = _merge_hits(out, count)
+    searched = search.exact.searched(len(items)) | search.near.searched(len(items))
+    found = {name: counts[name] for name in ("in", "kept", "dropped.contaminated")} | {"items": len(items)}
+    totals = Counter(item.benchmark for item in items)
+    left_out = Counter(items[number].benchmark for number in np.flatnonzero(~searched))
+    for name, total in sorted(totals.items()):
+        found |= {
+            f"items.{name}": total,
+            f"items_unsearched.{name}": left_out[name],
+            f"items_hit.{name}": hit_items[name],
+            f"documents_hit.{name}": counts[f"documents_hit.{name}"],
+            f"documents_near.{name}": counts[f"documents_near.{name}"],
+        }
+    return {name: float(value) for name, value in found.items()}
 
 
-def _uses(hashed: Hashes, benchmarks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return, for each of the sorted n-grams, in how many items of its benchmark it is."""
-    first = np.ones(len(hashed), np.bool_)
-    first[1:] = (hashed[1:] != hashed[:-1]) | (benchmarks[1:] != benchmarks[:-1])
-    starts = np.flatnonzero(first)
-    return np.repeat(np.diff(starts, append=len(hashed)), np.diff(starts, append=len(hashed)))
+def search_for(items: list[Item], config: DecontaminateConfig, documents: Iterable[Path], out: Path) -> Search:
+    """Return the search for these items."""
+    benchmarks: NDArray[np.int64] = np.unique([item.benchmark for item in items], return_inverse=True)[1]
+    return Search(
+        documents=tuple(documents),
+        out=out,
+        names=tuple((item.benchmark, item.name) for item in items),
+        exact=index_exact(items, benchmarks, config),
+        near=index_near(items if config.near_share < 1 else [], benchmarks, config),
+    )
 
 
-def item_pieces(item: Item, config: DecontaminateConfig) -> dict[int, Hashes]:
-    """Return the n-grams that convict, by their number of words."""
-    own, joined, wrong = (_pieces(texts, config) for texts in (item.own, item.joined, item.wrong))
-    none = np.empty(0, np.uint64)
-    return {
-        n: np.union1d(own.get(n, none), np.setdiff1d(joined.get(n, none), wrong.get(n, none))) for n in own | joined
-    }
+def _texts(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    held = [name for name in ("id", "text", "url") if name in batch.schema.names]
+    return list(batch.select(held).to_pylist())
 
 
-def _pieces(texts: Iterable[str], config: DecontaminateConfig) -> dict[int, Hashes]:
-    """Return the n-grams of the texts; a shorter text of `min_words` or more is one whole."""
-    found: dict[int, list[Hashes]] = defaultdict(list)
-    for text in texts:
-        hashed = word_hashes(words(text))
-        n = min(len(hashed), config.ngram_words)
-        if n >= min(config.min_words, config.ngram_words):
-            found[n].append(ngram_hashes(hashed, n))
-    return {n: np.unique(np.concatenate(pieces)) for n, pieces in found.items()}
+def _hits_part(out: Path, index: int) -> Path:
+    return progress_dir(out) / "hits" / f"hits-{index:05d}.parquet"
+
+
+def _merge_hits(out: Path, count: int) -> Counter[str]:
+    """Write the hits of all parts as one file, in order, and return how many items of each benchmark are among them."""
+    seen: set[tuple[str, str]] = set()
+    with PartWriter(out / "dropped" / "hits.parquet", out, HITS) as writer:
+        for index in range(count):
+            with pq.ParquetFile(_hits_part(out, index)) as file:
+                for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+                    for row in batch.to_pylist():
+                        seen.add((row["benchmark"], row["item"]))
+                        writer.write_row(row)
+    return Counter(benchmark for benchmark, _ in seen)

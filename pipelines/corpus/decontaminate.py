@@ -6,12 +6,13 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.pins import FileRoot, Root, source_files
-from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.artifacts.stage import Metrics, Stage
+from pipelines.corpus.execution import ShardedConfig
 
 SUFFIXES = (".parquet", ".jsonl")
 
 
-class DecontaminateConfig(StageConfig):
+class DecontaminateConfig(ShardedConfig):
     """Which evaluation sets are looked for, and how long a piece of one must be."""
 
     model_config = ConfigDict(title="Decontamination")
@@ -24,6 +25,16 @@ class DecontaminateConfig(StageConfig):
     common_items: int = Field(
         10, ge=1, description="A piece in more items of one benchmark than this is its template and convicts nobody."
     )
+    near_share: float = Field(
+        0.5,
+        ge=0.2,
+        le=1,
+        description="Share of a text's short n-grams that makes a passage an edited copy; 1 looks for none",
+    )
+    near_ngram_words: int = Field(2, ge=2, le=13, description="Words in those n-grams.")
+    near_min_words: int = Field(
+        10, ge=5, le=200, description="Shorter texts are looked for unedited only: too many others are like them."
+    )
     mirror: Path | None = Field(
         None, description="Folder of evaluation sets, Parquet or JSONL, laid out by their ids on the hub."
     )
@@ -33,15 +44,28 @@ class DecontaminateConfig(StageConfig):
         return {} if self.mirror is None else {"mirror": FileRoot(source_files(self.mirror, SUFFIXES))}
 
 
-def decontaminate(config: DecontaminateConfig, *, documents: Path, questions: Path | None = None, out: Path) -> Metrics:
-    """Write the documents that share no n-gram with an item of `questions` or of the mirror, and list the others.
+def decontaminate(
+    config: DecontaminateConfig,
+    *,
+    documents: Path,
+    questions: Path | None = None,
+    instructions: Path | None = None,
+    preferences: Path | None = None,
+    out: Path,
+) -> Metrics:
+    """Write the documents that hold no item of the run's own held-out sets or of the mirror, and list the others.
 
-    Of a multiple-choice item the question, the right answer and the two with all choices in order are looked for. A
-    wrong choice alone convicts nobody: it is another thing's truth. A document is dropped whole.
+    Unedited, a document holds an item if they share an n-gram of `ngram_words`; edited, if a passage holds
+    `near_share` of the item's short n-grams. Of a multiple-choice item the question, the right answer and the two with
+    all choices in order are looked for. A wrong choice alone convicts nobody: it is another thing's truth. A document
+    is dropped whole.
     """
     from pipelines.corpus.contamination import build
 
-    return build(config, documents, questions, out)
+    sets = {"questions": questions, "instructions": instructions, "preferences": preferences}
+    return build(config, documents, sets, out)
 
 
-DECONTAMINATE = Stage("decontaminate", version=1, run=decontaminate, libraries=("pyarrow", "xxhash"))
+DECONTAMINATE = Stage(
+    "decontaminate", version=2, run=decontaminate, libraries=("numpy", "pyarrow", "xxhash"), resumable=True
+)

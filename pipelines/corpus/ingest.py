@@ -1,22 +1,22 @@
 """The stage that turns a crawl, or files of text, into documents with their provenance."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.errors import EmptyOutput, UserError
-from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.artifacts.stage import Metrics, Stage
+from pipelines.corpus.execution import ShardedConfig
 from pipelines.corpus.sources import DocsSource, SourceConfig
 
 MEGABYTE = 1_000_000
 
 
-class IngestConfig(StageConfig):
+class IngestConfig(ShardedConfig):
     """What is read and what becomes of it."""
 
     model_config = ConfigDict(title="Ingest")
-    runtime: ClassVar[frozenset[str]] = frozenset({"workers"})
 
     source: SourceConfig = Field(DocsSource(), description="Where documents come from; a URI chooses the kind")
     extractor: Literal["fast", "quality"] = Field(
@@ -31,12 +31,18 @@ class IngestConfig(StageConfig):
     max_text_bytes: int = Field(
         MEGABYTE, ge=1_000, le=100 * MEGABYTE, description="Documents with more text than this are dropped"
     )
+    shard_bytes: int = Field(
+        16 * MEGABYTE,
+        ge=1_000,
+        le=100_000 * MEGABYTE,
+        description="Work is shared out in shards of about this many bytes, a part each; a compressed byte counts as 5",
+    )
     max_documents: int | None = Field(None, ge=1, description="Keep only the first documents, in file order")
-    workers: int = Field(1, ge=1, le=1024, description="Processes; the result does not depend on it")
 
 
 def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> Metrics:
-    """Write the documents of the source, a part a file, and list what was lost and why."""
+    """Write the documents of the source, a part a shard, and list what was lost and why."""
+    from pipelines.corpus.byte_shards import shards_of
     from pipelines.corpus.intake import Intake, keep_first, merge_errors
     from pipelines.corpus.pages import write_crawl
     from pipelines.corpus.readers.records import Limits
@@ -48,9 +54,10 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
         files = {path.name: path for path in write_crawl(objects, out / "crawl", out)}
     else:
         files = config.source.files()
+    shards = shards_of(config.source, files, config.shard_bytes)
     intake = Intake(
         source=config.source,
-        files=tuple(files.items()),
+        shards=shards,
         out=out,
         extractor=config.extractor,
         limits=Limits(record=config.max_record_bytes, page=config.max_page_bytes),
@@ -58,9 +65,9 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
         max_documents=config.max_documents,
     )
     counts = {"in": 0, "kept": 0} | run_shards(
-        intake.take_in, len(files), out=out, workers=config.workers, what="ingest"
+        intake.take_in, len(shards), out=out, workers=config.workers, what="ingest", execution=config
     )
-    merge_errors(out, len(files))
+    merge_errors(out, len(shards))
     if config.max_documents is not None:
         counts = keep_first(out, config.max_documents, counts)
     dropped = sorted(name for name in counts if name.startswith("dropped."))
@@ -71,7 +78,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
 
 INGEST = Stage(
     "ingest",
-    version=1,
+    version=2,
     run=ingest,
     libraries=("fastwarc", "resiliparse", "trafilatura", "lxml", "orjson", "pyarrow"),
     resumable=True,

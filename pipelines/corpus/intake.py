@@ -1,4 +1,4 @@
-"""One input file to one part of documents, with a row for each record that was lost."""
+"""One shard of a source to one part of documents, with a row for each record that was lost."""
 
 import json
 from collections import Counter
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 
 from pipelines.artifacts.work import atomic_file, progress_dir
+from pipelines.corpus.byte_shards import Slice
 from pipelines.corpus.documents import (
     PROVENANCE,
     PartWriter,
@@ -38,7 +39,7 @@ class Intake:
     """What all shards of an ingestion share; it is sent to worker processes."""
 
     source: DocsSource | WarcSource | JsonlSource | ParquetSource
-    files: tuple[tuple[str, Path], ...]
+    shards: tuple[tuple[Slice, ...], ...]
     out: Path
     extractor: Extractor
     limits: Limits
@@ -46,12 +47,11 @@ class Intake:
     max_documents: int | None
 
     def take_in(self, index: int) -> dict[str, int]:
-        """Write part `index` from file `index` and return its counts."""
-        name, path = self.files[index]
+        """Write part `index` from the slices of shard `index` and return its counts."""
         counts: Counter[str] = Counter({"in": 0, "kept": 0})
-        errors = ErrorList(name)
+        errors = ErrorList()
         with PartWriter(self.out / "documents" / part_name(index), self.out, PROVENANCE) as writer:
-            for item in self.items(path):
+            for name, item in ((piece.name, item) for piece in self.shards[index] for item in self.items(piece)):
                 dropped = item if isinstance(item, Dropped) else None
                 if isinstance(item, Record):
                     found = self.document(item, name)
@@ -64,20 +64,20 @@ class Intake:
                 counts["kept"] += 0 if dropped else 1
                 if dropped:
                     counts[f"dropped.{dropped.reason}"] += dropped.count
-                    errors.note(dropped)
+                    errors.note(name, dropped)
                 elif counts["kept"] == self.max_documents:
                     break
         with atomic_file(errors_path(self.out, index), self.out) as fresh:
             fresh.write_text("".join(json.dumps(row) + "\n" for row in errors.rows))
         return dict(counts)
 
-    def items(self, path: Path) -> Iterable[Record | Dropped]:
-        """Yield what a file holds, read as the kind of source says."""
-        source = self.source
+    def items(self, piece: Slice) -> Iterable[Record | Dropped]:
+        """Yield what a slice of a file holds, read as the kind of source says."""
+        source, path = self.source, piece.path
         if isinstance(source, JsonlSource):
-            return json_records(path, source.text_field, source.url_field, self.limits)
+            return json_records(path, source.text_field, source.url_field, self.limits, piece.start, piece.end)
         if isinstance(source, ParquetSource):
-            return parquet_records(path, source.text_field, source.url_field)
+            return parquet_records(path, source.text_field, source.url_field, piece.start, piece.end)
         return crawl_pages(path, self.limits)
 
     def document(self, record: Record, name: str) -> Document | str:
@@ -114,19 +114,18 @@ def crawl_pages(path: Path, limits: Limits) -> Iterator[Record | Dropped]:
 
 
 class ErrorList:
-    """The rows of one file's lost records, at most `ROWS_PER_REASON` of a reason."""
+    """The rows of one shard's lost records, at most `ROWS_PER_REASON` of a reason."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.rows: list[dict[str, str | int]] = []
         self._listed: Counter[str] = Counter()
 
-    def note(self, dropped: Dropped) -> None:
-        """List a lost record."""
+    def note(self, name: str, dropped: Dropped) -> None:
+        """List a lost record of the file of this name."""
         if dropped.reason in ORDINARY or self._listed[dropped.reason] >= ROWS_PER_REASON:
             return
         self._listed[dropped.reason] += 1
-        row: dict[str, str | int] = {"file": self.name, "offset": dropped.offset, "reason": dropped.reason}
+        row: dict[str, str | int] = {"file": name, "offset": dropped.offset, "reason": dropped.reason}
         self.rows.append(row | ({"skipped_bytes": dropped.skipped_bytes} if dropped.skipped_bytes else {}))
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ from pipelines.artifacts.pins import source_files
 from pipelines.corpus.decontaminate import SUFFIXES
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-QUESTIONS = "questions"
-"""The benchmark's name for the multiple-choice questions that the run itself made."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +30,13 @@ class Item:
     wrong: tuple[str, ...] = ()
 
 
-def read_items(questions: Path | None, mirror: Path | None) -> Iterator[Item]:
-    """Yield the items of the run's own questions and of the mirror's evaluation splits.
+def read_items(sets: Mapping[str, Path | None], mirror: Path | None) -> Iterator[Item]:
+    """Yield the items of the run's own sets, by their names, and of the mirror's evaluation splits.
 
     Training splits are passed over, since models may be trained on those, but not where a set has no other split:
     BLiMP's only one is called train.
     """
-    for benchmark, root in ((QUESTIONS, questions), (None, mirror)):
+    for benchmark, root in (*sets.items(), (None, mirror)):
         files = source_files(root, SUFFIXES) if root else {}
         scored = {_set_of(Path(name)) for name in files if not _is_train(Path(name))}
         for relative, path in files.items():
@@ -81,10 +79,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def to_item(benchmark: str, name: str, row: dict[str, Any]) -> Item:
-    """Return the item that a row is: multiple choice in the form of MMLU or ARC, or each of its texts by itself."""
-    if "question" not in row or "choices" not in row:
+    """Return the item that a row is: multiple choice, a conversation, a preference, or each of its texts by itself."""
+    asked = row.get("question", row.get("query"))
+    if "messages" in row or "chosen" in row:
+        return Item(benchmark, name, _said(row))
+    if asked is None or "choices" not in row:
         return Item(benchmark, name, tuple(text for text in row.values() if isinstance(text, str)))
-    question, choices = str(row["question"]), row["choices"]
+    question, choices = str(asked), row["choices"]
     texts = [str(choice) for choice in (choices["text"] if isinstance(choices, dict) else choices)]
     right = _right(row, texts)
     answer = texts[right]
@@ -98,9 +99,17 @@ def to_item(benchmark: str, name: str, row: dict[str, Any]) -> Item:
     )
 
 
+def _said(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return the messages of a conversation, or of a prompt with its chosen answer, each and all together."""
+    turns = row["messages"] if "messages" in row else [*row["prompt"], *row["chosen"]]
+    texts = [str(turn["content"]) for turn in turns]
+    return (*texts, " ".join(texts))
+
+
 def _right(row: dict[str, Any], texts: list[str]) -> int:
     """Return the place of the right choice, given as a number, a letter or one of the row's own labels."""
-    answer = row["answer"] if "answer" in row else row["answerKey"]
+    answer = next((row[name] for name in ("answer", "gold") if name in row), None)
+    answer = row["answerKey"] if answer is None else answer
     if isinstance(row["choices"], dict):
         place = list(row["choices"]["label"]).index(answer)
     elif isinstance(answer, str) and not answer.isdecimal():

@@ -66,7 +66,7 @@ def kept(folder: Path) -> list[str]:
     return [document.text for document in read_documents(folder / "out" / "documents")]
 
 
-def hits(folder: Path) -> list[dict[str, str]]:
+def hits(folder: Path) -> list[dict[str, Any]]:
     return list(pq.read_table(folder / "out" / "dropped" / "hits.parquet").to_pylist())
 
 
@@ -117,7 +117,10 @@ def test_a_hit_names_document_benchmark_item_and_ngram(tmp_path: Path) -> None:
             "url": "https://example.org/1",
             "benchmark": "questions",
             "item": "test/object7",
-            "ngram": " ".join(answer.split()[:13]),
+            "kind": "exact",
+            "share": 1.0,
+            "passage": " ".join(answer.split()[:13]),
+            "context": " ".join([*CLEAN.split()[-12:], f"[{' '.join(answer.split()[:13])}]", *answer.split()[13:]]),
         }
     ]
 
@@ -151,7 +154,7 @@ def test_twelve_words_of_a_long_item_convict_nobody(tmp_path: Path) -> None:
     run(tmp_path, [f"{CLEAN} {twelve} end", f"{CLEAN} {thirteen} end"], [row])
     assert kept(tmp_path) == [f"{CLEAN} {twelve} end"]
     (hit,) = hits(tmp_path)
-    assert hit["ngram"] == thirteen
+    assert hit["passage"] == thirteen
 
 
 def test_the_length_of_an_ngram_is_a_setting(tmp_path: Path) -> None:
@@ -275,5 +278,152 @@ def test_a_set_whose_only_split_is_called_train_is_searched_for(tmp_path: Path) 
     for name in ("blimp/adjunct/train.jsonl", "mmlu/train-0.jsonl", "mmlu/test-0.jsonl", "constraints/test.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(row)
-    found = {item.name for item in read_items(None, tmp_path)}
+    found = {item.name for item in read_items({}, tmp_path)}
     assert len(found) == 3 and not any("train-0" in name for name in found)
+
+
+def edited(text: str, share: float, drawn: random.Random) -> str:
+    """Change a share of the words: most for another, some away, some with one more."""
+    out: list[str] = []
+    for word in text.split():
+        fate = drawn.random() / share
+        if fate >= 0.8:
+            out.append(word)
+        if fate < 0.6 or 0.8 <= fate < 1:
+            out.append(drawn.choice(VOCABULARY))
+    return " ".join(out)
+
+
+KINDS = {
+    "exact": lambda text, drawn: text,
+    "re-cased": lambda text, drawn: text.title(),
+    "re-punctuated": lambda text, drawn: ", ".join(text.split()).replace(" word1", "; --word1"),
+    "5% edited": lambda text, drawn: edited(text, 0.05, drawn),
+    "10% edited": lambda text, drawn: edited(text, 0.1, drawn),
+    "20% edited": lambda text, drawn: edited(text, 0.2, drawn),
+}
+LEAST_RECALL = {"5% edited": 0.99, "10% edited": 0.99, "20% edited": 0.95}
+
+
+@pytest.mark.parametrize("around", [0, 40, 4_000])
+def test_the_recall_of_planted_leaks_by_kind(tmp_path: Path, around: int) -> None:
+    rows = [{"id": n, "question": prose(n, 40), "choices": [prose(500 + n, 5), "b"], "answer": 0} for n in range(60)]
+    drawn = random.Random(5)
+    planted = [(kind, change(row["question"], drawn)) for kind, change in KINDS.items() for row in rows]
+    texts = [f"{prose(n, around)} {text} {prose(n + 5_000, around)}" for n, (_, text) in enumerate(planted, 1_000)]
+    clean = [prose(n, 400) for n in range(90_000, 90_040)]
+    metrics = run(tmp_path, texts + clean, rows)
+    left = set(kept(tmp_path))
+    assert set(clean) <= left
+    found = {
+        kind: sum(text not in left for (of, _), text in zip(planted, texts, strict=True) if of == kind) / len(rows)
+        for kind in KINDS
+    }
+    assert all(found[kind] >= LEAST_RECALL.get(kind, 1) for kind in KINDS), found
+    assert metrics["documents_near.questions"] > 0
+    assert metrics["documents_near.questions"] == len({hit["id"] for hit in hits(tmp_path) if hit["kind"] == "near"})
+
+
+def test_an_edited_copy_tells_how_much_of_the_item_it_holds_and_shows_it_in_bounds(tmp_path: Path) -> None:
+    asked = prose(1, 90).split()
+    row = {"id": "x", "question": " ".join(asked), "choices": ["a", "b"], "answer": 0}
+    copy = [word if place % 10 else "other" for place, word in enumerate(asked)]
+    run(tmp_path, [f"{CLEAN} {' '.join(copy)} {CLEAN}", CLEAN], [row])
+    (hit,) = hits(tmp_path)
+    assert (hit["kind"], hit["benchmark"], hit["item"]) == ("near", "questions", "test/x")
+    assert hit["share"] == pytest.approx(1 - 17 / 89, abs=0.02), (
+        "nine changed words cost two bigrams each, the first one"
+    )
+    assert len(hit["passage"]) <= 240
+    assert f"[{hit['passage']}]" in hit["context"]
+    assert len(hit["context"]) <= 3 * 240 + 4
+
+
+def test_half_of_an_item_scattered_over_a_document_convicts_nobody(tmp_path: Path) -> None:
+    asked = prose(1, 40).split()
+    row = {"id": "x", "question": " ".join(asked), "choices": ["a", "b"], "answer": 0}
+    scattered = " ".join(" ".join(asked[start : start + 5]) + " " + prose(start + 50, 20) for start in range(0, 40, 5))
+    run(tmp_path, [scattered], [row])
+    assert kept(tmp_path) == [scattered]
+
+
+def test_the_share_is_a_setting_and_one_looks_for_nothing_edited(tmp_path: Path) -> None:
+    asked = prose(1, 60)
+    row = {"id": "x", "question": asked, "choices": ["a", "b"], "answer": 0}
+    text = " ".join(word if place % 8 else "other" for place, word in enumerate(asked.split()))
+    for share, dropped in ((0.5, 1), (0.9, 0), (1, 0)):
+        metrics = run(tmp_path / str(share), [CLEAN, text], [row], near_share=share)
+        assert metrics["dropped.contaminated"] == dropped, share
+
+
+def test_phrases_of_many_items_make_no_edited_copy(tmp_path: Path) -> None:
+    phrases = [prose(900 + number, 10) for number in range(3)]
+    rows = [
+        {"id": n, "question": f"{phrases[0]} {prose(n, 6)} {phrases[1]} {prose(n + 400, 6)} {phrases[2]}", "answer": 0}
+        | {"choices": ["a", "b"]}
+        for n in range(1, 31)
+    ]
+    text = f"{phrases[0]} {prose(700, 6)} {phrases[1]} {prose(701, 6)} {phrases[2]}"
+    run(tmp_path, [text], rows)
+    assert kept(tmp_path) == [text]
+
+
+def test_held_out_chats_and_preferences_are_looked_for_and_training_ones_are_not(tmp_path: Path) -> None:
+    def chat(seed: int) -> dict[str, Any]:
+        return {"id": str(seed), "messages": [{"role": "user", "content": "why?"}, said(seed)]}
+
+    def said(seed: int) -> dict[str, str]:
+        return {"role": "assistant", "content": prose(seed, 20)}
+
+    def pair(seed: int) -> dict[str, Any]:
+        asked = [{"role": "user", "content": "why?"}]
+        return {"id": str(seed), "prompt": asked, "chosen": [said(seed)], "rejected": [said(seed + 50)], "kind": "x"}
+
+    for name, rows in (("train", [chat(1)]), ("heldout", [chat(2)])):
+        instructions = write_questions(tmp_path / "instructions", rows, name)
+    for name, rows in (("train", [pair(3)]), ("heldout", [pair(4)])):
+        preferences = write_questions(tmp_path / "preferences", rows, name)
+    texts = [prose(seed, 20) for seed in (1, 2, 3, 4, 54)]
+    metrics = decontaminate(
+        DecontaminateConfig(),
+        documents=write(tmp_path / "in", texts),
+        instructions=instructions,
+        preferences=preferences,
+        out=tmp_path / "out",
+    )
+    assert kept(tmp_path) == [texts[0], texts[2], texts[4]], "a rejected answer is no item"
+    assert metrics["documents_hit.instructions"] == metrics["documents_hit.preferences"] == 1
+
+
+def test_the_bytes_are_the_same_at_any_number_of_workers(tmp_path: Path) -> None:
+    rows = [question(number) for number in range(20)]
+    asked = write_questions(tmp_path / "questions", rows)
+    texts = [f"{prose(5_000 + n, 30)} {rows[n % 20]['choices'][(n + n // 20) % 4]}" for n in range(60)]
+    folder = tmp_path / "in"
+    for index in range(3):
+        documents = [
+            Document(text=text, id=f"{index}-{place}", metadata={"url": None})
+            for place, text in enumerate(texts[index * 20 : index * 20 + 20])
+        ]
+        write_documents(folder / part_name(index), tmp_path / "work", PROVENANCE, documents)
+    written = []
+    for workers in (1, 2, 4):
+        out = tmp_path / str(workers)
+        metrics = decontaminate(DecontaminateConfig(workers=workers), documents=folder, questions=asked, out=out)
+        assert metrics["in"] == 60
+        files = sorted(path for name in ("documents", "dropped") for path in (out / name).iterdir())
+        written.append([path.read_bytes() for path in files])
+    assert written[0] == written[1] == written[2]
+
+
+@pytest.mark.parametrize("name", ["openbook_qa", "piqa", "arc_challenge"])
+def test_real_sets_in_the_form_of_query_and_choices_are_read(shared_data: Path, tmp_path: Path, name: str) -> None:
+    import lzma
+
+    from pipelines.corpus.items import read_items
+
+    text = lzma.decompress((shared_data / "benchmarks" / f"{name}.jsonl.xz").read_bytes()).decode()
+    (tmp_path / f"{name}.jsonl").write_text(text)
+    items = list(read_items({}, tmp_path))
+    assert len(items) == len(text.splitlines())
+    assert all(len(item.own) == 3 and item.joined and item.wrong for item in items)

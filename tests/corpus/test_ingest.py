@@ -82,8 +82,8 @@ def test_real_crawls_give_their_pages_and_count_the_rest(shared_data: Path, tmp_
         assert document.id == document_id(place["record_digest"], place["record_offset"])
 
 
-def test_a_folder_of_crawls_is_a_part_a_file(shared_data: Path, tmp_path: Path) -> None:
-    metrics = run(shared_data / "crawl", tmp_path)
+def test_a_folder_of_crawls_is_a_part_a_file_where_no_two_fit_in_a_shard(shared_data: Path, tmp_path: Path) -> None:
+    metrics = run(shared_data / "crawl", tmp_path, shard_bytes=1_000)
     assert metrics["kept"] == sum(CRAWLS.values())
     assert metrics["dropped.truncated"] == 1
     assert conserved(metrics)
@@ -125,8 +125,8 @@ def test_a_wrong_content_length_costs_one_record(tmp_path: Path, length: int) ->
 def test_the_number_of_workers_changes_no_byte(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number}.warc.gz").write_bytes(warc(range(number * 10, number * 10 + 10)))
-    assert run(f"{tmp_path}/*.warc.gz", tmp_path / "one", workers=1) == run(
-        f"{tmp_path}/*.warc.gz", tmp_path / "two", workers=2
+    assert run(f"{tmp_path}/*.warc.gz", tmp_path / "one", workers=1, shard_bytes=1_000) == run(
+        f"{tmp_path}/*.warc.gz", tmp_path / "two", workers=2, shard_bytes=1_000
     )
     assert outputs(tmp_path / "one") == outputs(tmp_path / "two")
 
@@ -136,10 +136,10 @@ def test_an_interrupted_run_goes_on_with_equal_bytes(tmp_path: Path) -> None:
     crawl.mkdir()
     for number in range(6):
         (crawl / f"{number}.warc.gz").write_bytes(warc(range(number * 150, number * 150 + 150)))
-    expected = run(crawl, tmp_path / "whole")
+    expected = run(crawl, tmp_path / "whole", shard_bytes=1_000)
     out = tmp_path / "killed"
     code = "import sys; from pathlib import Path; from pipelines.corpus.ingest import *; "
-    code += "ingest(IngestConfig.model_validate({'source': sys.argv[1]}), out=Path(sys.argv[2]))"
+    code += "ingest(IngestConfig.model_validate({'source': sys.argv[1], 'shard_bytes': 1000}), out=Path(sys.argv[2]))"
     child = subprocess.Popen([sys.executable, "-c", code, str(crawl), str(out)], cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 60
     while not (out / ".progress" / "shards" / "00001.json").exists():
@@ -148,7 +148,7 @@ def test_an_interrupted_run_goes_on_with_equal_bytes(tmp_path: Path) -> None:
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     kept = (out / "documents" / "part-00000.parquet").stat().st_mtime_ns
-    assert run(crawl, out) == expected
+    assert run(crawl, out, shard_bytes=1_000) == expected
     assert outputs(out) == outputs(tmp_path / "whole")
     assert (out / "documents" / "part-00000.parquet").stat().st_mtime_ns == kept
 
@@ -159,7 +159,7 @@ def test_only_the_first_documents_are_kept_where_a_limit_is_set(tmp_path: Path, 
         (tmp_path / f"{number}.warc.gz").write_bytes(warc(range(number * 10, number * 10 + 10)))
     source = f"{tmp_path}/*.warc.gz"
     run(source, tmp_path / "all")
-    metrics = run(source, tmp_path / "some", max_documents=13, workers=workers)
+    metrics = run(source, tmp_path / "some", max_documents=13, workers=workers, shard_bytes=1_000)
     ids = [document.id for document in read_documents(tmp_path / "all" / "documents")]
     assert [document.id for document in read_documents(tmp_path / "some" / "documents")] == ids[:13]
     assert metrics["kept"] == 13

@@ -1,5 +1,6 @@
 """Sharded work: what is finished stays, what is damaged is redone, and the number of workers changes nothing."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.artifacts.build import is_full_disk
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.work import atomic_file, read_progress
-from pipelines.corpus.shards import committed, run_shards
+from pipelines.corpus.shard_step import committed
+from pipelines.corpus.shards import run_shards
 
 
 def write_number(out: Path, index: int) -> dict[str, int]:
@@ -26,6 +29,18 @@ def write_number(out: Path, index: int) -> dict[str, int]:
 def fail_at_two(out: Path, error: type[Exception], index: int) -> dict[str, int]:
     if index == 2:
         raise error("no such luck")
+    return write_number(out, index)
+
+
+def fail_before_eight(out: Path, index: int) -> dict[str, int]:
+    if index < 8:
+        raise ValueError("no such luck")
+    return write_number(out, index)
+
+
+def fill_the_disk(out: Path, index: int) -> dict[str, int]:
+    if index == 2:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return write_number(out, index)
 
 
@@ -72,21 +87,41 @@ def test_markers_of_datatrove_decide_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_failing_shard_is_named_and_the_others_stay(tmp_path: Path, workers: int) -> None:
-    with pytest.raises(StageFailed, match=r"numbers: shard 2 of 3 failed \(ValueError: no such luck\)"):
-        run_shards(partial(fail_at_two, tmp_path, ValueError), 3, out=tmp_path, workers=workers, what="numbers")
-    assert committed(tmp_path, 0) == {"in": 0, "kept": 1}
+def test_a_failing_shard_is_named_the_others_are_done_and_a_rerun_does_only_it(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(
+        StageFailed, match=r"numbers: shard 2 of 5 failed \(ValueError: no such luck\); 4 are finished and stay"
+    ):
+        run_shards(partial(fail_at_two, tmp_path, ValueError), 5, out=tmp_path, workers=workers, what="numbers")
+    assert calls(tmp_path) == [0, 1, 3, 4]
     assert committed(tmp_path, 2) is None
+    counts = run_shards(partial(write_number, tmp_path), 5, out=tmp_path, workers=workers, what="numbers")
+    assert counts == {"in": 10, "kept": 5}
+    assert calls(tmp_path) == [0, 1, 2, 3, 4]
 
 
-def test_a_users_mistake_stays_a_users_mistake(tmp_path: Path) -> None:
+def test_many_failed_shards_are_counted(tmp_path: Path) -> None:
+    expected = r"shard 0 of 9 failed .*; shards 1, 2, 3, 4, 5 and 2 more failed too; 1 are finished and stay"
+    with pytest.raises(StageFailed, match=expected):
+        run_shards(partial(fail_before_eight, tmp_path), 9, out=tmp_path, workers=1, what="numbers")
+
+
+def test_a_users_mistake_stays_a_users_mistake_and_ends_the_work(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such luck"):
-        run_shards(partial(fail_at_two, tmp_path, UserError), 3, out=tmp_path, workers=1, what="numbers")
+        run_shards(partial(fail_at_two, tmp_path, UserError), 5, out=tmp_path, workers=1, what="numbers")
+    assert calls(tmp_path) == [0, 1]
 
 
-def test_a_worker_that_dies_fails_the_stage_and_does_not_hang_it(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match="a worker process died"):
-        run_shards(partial(die_at_two, tmp_path), 3, out=tmp_path, workers=2, what="numbers")
+def test_a_full_disk_ends_the_work(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match="No space left") as caught:
+        run_shards(partial(fill_the_disk, tmp_path), 5, out=tmp_path, workers=1, what="numbers")
+    assert is_full_disk(caught.value)
+    assert calls(tmp_path) == [0, 1]
+
+
+def test_a_shard_that_kills_its_worker_is_named_and_costs_no_other(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"numbers: shard 2 of 5 failed \(its process died.*fewer workers"):
+        run_shards(partial(die_at_two, tmp_path), 5, out=tmp_path, workers=2, what="numbers")
+    assert calls(tmp_path) == [0, 1, 3, 4]
 
 
 SLOW = """

@@ -28,8 +28,11 @@ class Piece:
     """The bytes after these could not be decompressed; what follows is the next readable member."""
 
 
-def pieces(path: Path) -> Iterator[Piece]:
-    """Yield the decompressed bytes of a gzip, zstd, lz4 or plain file, which is told by its first bytes."""
+def pieces(path: Path, start: int = 0) -> Iterator[Piece]:
+    """Yield the decompressed bytes of a gzip, zstd, lz4 or plain file, which is told by its first bytes.
+
+    A plain file may be read from `start` on.
+    """
     with path.open("rb") as file:
         magic = file.read(4)
         file.seek(0)
@@ -38,6 +41,7 @@ def pieces(path: Path) -> Iterator[Piece]:
         elif magic in FRAMED:
             yield from _framed(file, magic, FRAMED[magic])
         else:
+            file.seek(start)
             while data := file.read(CHUNK):
                 yield Piece(data)
 

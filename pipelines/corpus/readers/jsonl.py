@@ -13,35 +13,49 @@ from pipelines.corpus.readers.records import Dropped, Limits, Record, digest_of,
 BOM = b"\xef\xbb\xbf"
 
 
-def json_records(path: Path, text_field: str, url_field: str, limits: Limits) -> Iterator[Record | Dropped]:
-    """Yield the rows of a file in order; offsets count decompressed bytes."""
-    for offset, line in _lines(path, limits.record):
+def json_records(
+    path: Path, text_field: str, url_field: str, limits: Limits, start: int = 0, end: int | None = None
+) -> Iterator[Record | Dropped]:
+    """Yield the rows of a file in order; offsets count decompressed bytes.
+
+    Of a plain file the lines that begin at `start` or later and before `end` can be read by themselves.
+    """
+    for offset, line in _lines(path, limits.record, start):
+        if end is not None and offset >= end:
+            return
+        if offset < start:
+            continue  # the slice before has this line
         if isinstance(line, str):
             yield Dropped(offset, line)
         else:
             yield _record(offset, line, text_field, url_field, limits)
 
 
-def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | str]]:
-    """Yield each line with its offset; a line that is too long or cut off comes as the reason."""
-    held, offset, too_long = bytearray(), 0, False
-    for piece in pieces(path):
+def _lines(path: Path, max_bytes: int, start: int) -> Iterator[tuple[int, bytes | str]]:
+    """Yield each line with where it begins; a line that is too long or cut off comes as the reason.
+
+    A line is looked for from the byte before `start`: what is first then is a line that began earlier.
+    """
+    offset = max(start - 1, 0)
+    held, passed = bytearray(), 0
+    for piece in pieces(path, offset):
         held += piece.data
         *whole, rest = held.split(b"\n")
         for line in whole:
-            yield offset, "too_large" if too_long or len(line) > max_bytes else bytes(line)
-            offset += len(line) + 1
-            too_long = False
+            size = passed + len(line)
+            yield offset, "too_large" if size > max_bytes else bytes(line)
+            offset += size + 1
+            passed = 0
         held = bytearray(rest)
         if piece.broken:
             yield offset, "truncated"
-            offset += len(held)
-            held, too_long = bytearray(), False
-        elif len(held) > max_bytes:
-            offset += len(held)
-            held, too_long = bytearray(), True
-    if held or too_long:
-        yield offset, "too_large" if too_long or len(held) > max_bytes else bytes(held)
+            offset += passed + len(held)
+            held, passed = bytearray(), 0
+        elif passed + len(held) > max_bytes:
+            passed += len(held)
+            held = bytearray()
+    if held or passed:
+        yield offset, "too_large" if passed + len(held) > max_bytes else bytes(held)
 
 
 def _record(offset: int, line: bytes, text_field: str, url_field: str, limits: Limits) -> Record | Dropped:

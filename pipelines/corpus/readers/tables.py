@@ -1,6 +1,7 @@
 """Reading Parquet: every row is a record or is counted with a reason."""
 
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from pipelines.corpus.readers.records import Dropped, Record, digest_of, storabl
 ROWS_AT_ONCE = 200
 
 
-def parquet_records(path: Path, text_field: str, url_field: str) -> Iterator[Record | Dropped]:
-    """Yield the rows of a file in order; the offset is the row's number.
+def parquet_records(
+    path: Path, text_field: str, url_field: str, start: int = 0, end: int | None = None
+) -> Iterator[Record | Dropped]:
+    """Yield the rows of a file, or of its row groups from `start` to before `end`, in order; the offset is the row's.
 
     Raises UserError when the file has no such column of text: a wrong name would drop everything in silence.
     """
@@ -25,14 +28,16 @@ def parquet_records(path: Path, text_field: str, url_field: str) -> Iterator[Rec
         return
     with file:
         columns = _columns(path, file.schema_arrow, text_field, url_field)
-        row = 0
+        rows = [0, *accumulate(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))]
+        groups = range(file.num_row_groups)[start:end]
+        row = rows[start]
         try:
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns):
+            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns, row_groups=list(groups)):
                 for values in _rows(batch):
                     yield _record(row, values, text_field, url_field)
                     row += 1
         except (pa.ArrowException, OSError):
-            yield Dropped(row, "damaged_row_group", count=file.metadata.num_rows - row)
+            yield Dropped(row, "damaged_row_group", count=rows[groups.stop] - row)
 
 
 def _columns(path: Path, schema: pa.Schema, text_field: str, url_field: str) -> list[str]:
