@@ -15,6 +15,7 @@ from pipelines.corpus.dedup import DedupConfig
 from pipelines.corpus.examples import ExamplesConfig
 from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.ingest import IngestConfig
+from pipelines.corpus.train_toxicity import TrainToxicityConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.finetuning.chat import ChatConfig
 from pipelines.finetuning.sft import SFTConfig
@@ -69,6 +70,9 @@ class PrepareCorpusConfig(DedupOnlyConfig):
     """Make a clean corpus of a crawl."""
 
     model_config = ConfigDict(title="Corpus preparation")
+    train_toxicity: TrainToxicityConfig = Field(
+        TrainToxicityConfig(), description="The classifier that annotate takes; not trained where no sets are named."
+    )
     annotate: AnnotateConfig = Field(AnnotateConfig(), description="Scores as columns; nothing is dropped.")
     filter: FilterConfig = Field(FilterConfig(), description="Thresholds over the scores; PII replaced.")
     decontaminate: DecontaminateConfig = Field(DecontaminateConfig(), description="Removal of evaluation items.")

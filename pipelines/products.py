@@ -26,6 +26,7 @@ from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
 from pipelines.corpus.ingest import INGEST
+from pipelines.corpus.train_toxicity import TRAIN_TOXICITY
 from pipelines.evaluation.evaluate import EVALUATE
 from pipelines.finetuning.chat import CHAT
 from pipelines.finetuning.sft import SFT
@@ -101,7 +102,9 @@ def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
     """Make a clean corpus: scored, filtered, deduplicated and free of the evaluation's items."""
     examples, crawled = _crawl(config, run)
     examples = examples or run(EXAMPLES, config.examples)
-    scored = run(ANNOTATE, config.annotate, documents=crawled["documents"])
+    trained = run(TRAIN_TOXICITY, config.train_toxicity) if config.train_toxicity.sets else None
+    weights = trained["weights"] if trained else None
+    scored = run(ANNOTATE, config.annotate, documents=crawled["documents"], classifier=weights)
     filtered = run(FILTER, config.filter, documents=scored["documents"])
     unique = run(DEDUP, config.dedup, documents=filtered["documents"])
     clean = run(DECONTAMINATE, config.decontaminate, documents=unique["documents"], questions=examples["questions"])

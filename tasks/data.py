@@ -6,12 +6,14 @@ from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
 from pipelines.corpus.ingest import INGEST
+from pipelines.corpus.train_toxicity import TRAIN_TOXICITY
 from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
 from tasks.bridge import as_task
 
 examples = as_task(EXAMPLES)
 ingest = as_task(INGEST)
+train_toxicity = as_task(TRAIN_TOXICITY)
 annotate = as_task(ANNOTATE)
 filter_documents = as_task(FILTER)
 dedup = as_task(DEDUP)
