@@ -10,6 +10,7 @@ from pipelines.artifacts.stage import StageConfig
 from pipelines.compression.distill import DistillConfig
 from pipelines.compression.quantize import QuantizeConfig
 from pipelines.corpus.annotate import AnnotateConfig
+from pipelines.corpus.audit import AuditConfig
 from pipelines.corpus.decontaminate import DecontaminateConfig
 from pipelines.corpus.dedup import DedupConfig
 from pipelines.corpus.examples import ExamplesConfig
@@ -76,6 +77,7 @@ class PrepareCorpusConfig(DedupOnlyConfig):
     annotate: AnnotateConfig = Field(AnnotateConfig(), description="Scores as columns; nothing is dropped.")
     filter: FilterConfig = Field(FilterConfig(), description="Thresholds over the scores; PII replaced.")
     decontaminate: DecontaminateConfig = Field(DecontaminateConfig(), description="Removal of evaluation items.")
+    audit: AuditConfig = Field(AuditConfig(), description="What the clean corpus holds, and how it speaks of people.")
 
 
 class PretrainProductConfig(PrepareCorpusConfig):

@@ -21,6 +21,7 @@ from pipelines.config import (
     ReleaseConfig,
 )
 from pipelines.corpus.annotate import ANNOTATE
+from pipelines.corpus.audit import AUDIT
 from pipelines.corpus.decontaminate import DECONTAMINATE
 from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
@@ -49,6 +50,7 @@ class Corpus:
     filtered: Artifact
     unique: Artifact
     clean: Artifact
+    audit: Artifact
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
     filtered = run(FILTER, config.filter, documents=scored["documents"])
     unique = run(DEDUP, config.dedup, documents=filtered["documents"])
     clean = run(DECONTAMINATE, config.decontaminate, documents=unique["documents"], questions=examples["questions"])
-    return Corpus(examples, crawled, scored, filtered, unique, clean)
+    audited = run(AUDIT, config.audit, documents=clean["documents"])
+    return Corpus(examples, crawled, scored, filtered, unique, clean, audited)
 
 
 def pretrain(config: PretrainProductConfig, run: Run) -> Base:
@@ -215,6 +218,7 @@ def full(config: FullConfig, run: Run) -> Artifact:
         filtered=corpus.filtered["documents"],
         unique=corpus.unique["documents"],
         clean=corpus.clean["documents"],
+        audit=corpus.audit["audit"],
         shards=base.shards["train"],
         pretrain=base.model["curve"],
         sft=done.trained.sft["curve"],

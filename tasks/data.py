@@ -1,6 +1,7 @@
 """The corpus stages as tasks."""
 
 from pipelines.corpus.annotate import ANNOTATE
+from pipelines.corpus.audit import AUDIT
 from pipelines.corpus.decontaminate import DECONTAMINATE
 from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
@@ -18,5 +19,6 @@ annotate = as_task(ANNOTATE)
 filter_documents = as_task(FILTER)
 dedup = as_task(DEDUP)
 decontaminate = as_task(DECONTAMINATE)
+audit = as_task(AUDIT)
 tokenizer = as_task(TOKENIZER)
 shard = as_task(SHARD)

@@ -28,6 +28,7 @@ def facts_of(config: ReportConfig, inputs: Mapping[str, Path]) -> dict[str, Any]
     return {
         "title": config.title,
         "funnel": funnel(manifests, frozenset(path.parent.name for path in inputs.values())),
+        "audit": _json(inputs["audit"] / "audit.json") if "audit" in inputs else {},
         "tokens": [dict(item.metrics) for item in manifests if item.stage == "shard"],
         "curves": {stage: curve for stage in CURVES for curve in [_curve(manifests, stage, inputs)] if curve},
         "scores": [

@@ -25,4 +25,4 @@ def report(config: ReportConfig, *, out: Path, **inputs: Path) -> Metrics:
     return {"stages": float(len(facts["lineage"])), "scores": float(len(facts["scores"]))}
 
 
-REPORT = Stage("report", version=1, run=report, libraries=("Jinja2", "matplotlib"), lineage=True)
+REPORT = Stage("report", version=2, run=report, libraries=("Jinja2", "matplotlib"), lineage=True)
