@@ -10,11 +10,13 @@ from pipelines.artifacts.stage import StageConfig
 from pipelines.compression.distill import DistillConfig
 from pipelines.compression.quantize import QuantizeConfig
 from pipelines.corpus.annotate import AnnotateConfig
+from pipelines.corpus.audit import AuditConfig
 from pipelines.corpus.decontaminate import DecontaminateConfig
 from pipelines.corpus.dedup import DedupConfig
 from pipelines.corpus.examples import ExamplesConfig
 from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.ingest import IngestConfig
+from pipelines.corpus.train_toxicity import TrainToxicityConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
 from pipelines.finetuning.chat import ChatConfig
 from pipelines.finetuning.sft import SFTConfig
@@ -70,9 +72,13 @@ class PrepareCorpusConfig(DedupOnlyConfig):
     """Make a clean corpus of a crawl."""
 
     model_config = ConfigDict(title="Corpus preparation")
+    train_toxicity: TrainToxicityConfig = Field(
+        TrainToxicityConfig(), description="The classifier that annotate takes; not trained where no sets are named."
+    )
     annotate: AnnotateConfig = Field(AnnotateConfig(), description="Scores as columns; nothing is dropped.")
     filter: FilterConfig = Field(FilterConfig(), description="Thresholds over the scores; PII replaced.")
     decontaminate: DecontaminateConfig = Field(DecontaminateConfig(), description="Removal of evaluation items.")
+    audit: AuditConfig = Field(AuditConfig(), description="What the clean corpus holds, and how it speaks of people.")
 
 
 class PretrainProductConfig(PrepareCorpusConfig):

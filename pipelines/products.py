@@ -21,11 +21,13 @@ from pipelines.config import (
     ReleaseConfig,
 )
 from pipelines.corpus.annotate import ANNOTATE
+from pipelines.corpus.audit import AUDIT
 from pipelines.corpus.decontaminate import DECONTAMINATE
 from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
 from pipelines.corpus.ingest import INGEST
+from pipelines.corpus.train_toxicity import TRAIN_TOXICITY
 from pipelines.evaluation.evaluate import EVALUATE
 from pipelines.finetuning.chat import CHAT
 from pipelines.finetuning.sft import SFT
@@ -48,6 +50,7 @@ class Corpus:
     filtered: Artifact
     unique: Artifact
     clean: Artifact
+    audit: Artifact
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,9 @@ def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
     """Make a clean corpus: scored, filtered, deduplicated and free of the evaluation's items."""
     examples, crawled = _crawl(config, run)
     examples = examples or run(EXAMPLES, config.examples)
-    scored = run(ANNOTATE, config.annotate, documents=crawled["documents"])
+    trained = run(TRAIN_TOXICITY, config.train_toxicity) if config.train_toxicity.sets else None
+    weights = trained["weights"] if trained else None
+    scored = run(ANNOTATE, config.annotate, documents=crawled["documents"], classifier=weights)
     filtered = run(FILTER, config.filter, documents=scored["documents"])
     unique = run(DEDUP, config.dedup, documents=filtered["documents"])
     clean = run(
@@ -119,7 +124,8 @@ def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
         instructions=examples["instructions"],
         preferences=examples["preferences"],
     )
-    return Corpus(examples, crawled, scored, filtered, unique, clean)
+    audited = run(AUDIT, config.audit, documents=clean["documents"])
+    return Corpus(examples, crawled, scored, filtered, unique, clean, audited)
 
 
 def reported_corpus(config: PrepareCorpusConfig, run: Run) -> Artifact:
@@ -136,6 +142,7 @@ def _corpus_facts(corpus: Corpus) -> dict[str, Output]:
         "unique": corpus.unique["documents"],
         "clusters": corpus.unique["clusters"],
         "clean": corpus.clean["documents"],
+        "audit": corpus.audit["audit"],
     }
 
 

@@ -21,6 +21,7 @@ EXACT = {
     "filter",
     "dedup",
     "decontaminate",
+    "audit",
     "tokenizer",
     "shard",
     "chat",

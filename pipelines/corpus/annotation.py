@@ -17,7 +17,7 @@ from pipelines.corpus.documents import PROVENANCE, part_name, parts, read_docume
 from pipelines.corpus.language import detect_language
 from pipelines.corpus.pii import find_pii
 from pipelines.corpus.shards import run_shards
-from pipelines.corpus.toxicity import count_listed_words, toxicity_score
+from pipelines.corpus.toxicity import WEIGHTS, count_listed_words, load_classifier
 from pipelines.corpus.words import split_words
 
 BLOCK = 32
@@ -40,14 +40,15 @@ ANNOTATED = pa.schema(
 """A document with its scores; `start` and `end` of personal data count code points of `text`."""
 
 
-def scores(texts: list[str], language_characters: int) -> list[dict[str, Any]]:
-    """Return the annotation columns of each text."""
+def scores(texts: list[str], language_characters: int, weights: Path = WEIGHTS) -> list[dict[str, Any]]:
+    """Return the annotation columns of each text; `weights` are those of the toxicity classifier."""
+    classifier = load_classifier(weights)
     scorers: list[Callable[[str], dict[str, Any]]] = [
         lambda text: dict(zip(LANGUAGE, detect_language(text, language_characters), strict=True)),
         _quality,
         c4.c4_quality,
         lambda text: {"toxicity_hits": count_listed_words(text)},
-        lambda text: {"toxicity_score": toxicity_score(text)},
+        lambda text: {"toxicity_score": classifier.score(text)},
         lambda text: {"pii": [span._asdict() for span in find_pii(text)]},
     ]
     rows: list[dict[str, Any]] = [{} for _ in texts]
@@ -69,6 +70,7 @@ class Annotator:
     documents: Path
     out: Path
     language_characters: int
+    weights: Path = WEIGHTS
 
     def __call__(self, index: int) -> dict[str, int]:
         """Write part `index` with its scores and return how many documents it holds."""
@@ -79,15 +81,16 @@ class Annotator:
     def _annotated(self, part: Path) -> Iterator[Document]:
         documents = read_documents(part)
         while block := list(islice(documents, BLOCK)):
-            found = scores([document.text for document in block], self.language_characters)
+            found = scores([document.text for document in block], self.language_characters, self.weights)
             for document, columns in zip(block, found, strict=True):
                 document.metadata.update(columns)
                 yield document
 
 
-def annotate_documents(config: AnnotateConfig, documents: Path, out: Path) -> Metrics:
+def annotate_documents(config: AnnotateConfig, documents: Path, out: Path, classifier: Path | None = None) -> Metrics:
     """Write every part of `documents` with score columns below `out` and return the counts."""
-    task = Annotator(documents, out, config.language_characters)
+    weights = classifier / WEIGHTS.name if classifier else WEIGHTS
+    task = Annotator(documents, out, config.language_characters, weights)
     count = len(parts(documents))
     counts = run_shards(task, count, out=out, workers=config.workers, what="annotate", execution=config)
     return {name: float(counts.get(name, 0)) for name in ("in", "kept")}

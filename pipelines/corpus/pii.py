@@ -1,4 +1,4 @@
-"""Personal data in text: e-mail and public IP addresses, telephone numbers, IBANs, payment cards, keys and tokens.
+"""Personal data in text: e-mail and public IP addresses, telephone, IBAN, card and national numbers, keys and tokens.
 
 Every pattern is anchored and bounded, so that the cost stays linear in any text, and starts with a rare character, so
 that it stays low in ordinary text. What a checksum or a registry can refuse is refused. Names and postal addresses
@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from pipelines.corpus.checksums import iban_length, is_card, is_iban
+from pipelines.corpus.national_ids import find_national_ids
+from pipelines.corpus.pii_keys import find_keys
+from pipelines.corpus.pii_phones import find_phones
 
 
 class Span(NamedTuple):
@@ -24,8 +27,9 @@ class Span(NamedTuple):
 Places = Iterator[tuple[int, int]]
 
 MAX_LOCAL_PART = 64
-_AT_DOMAIN = re.compile(r"@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-]|\.\w)")
-_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&*+/=?^_{|}~.-]+\Z")
+_AT_DOMAIN = re.compile(r"@(?:[A-Za-z0-9-]{1,63}\.){1,8}(?:[A-Za-z]{2,24}|xn--[A-Za-z0-9-]{2,59})(?![\w-]|\.\w)")
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&*+/=?^_{|}~-]+(?:[.'][A-Za-z0-9!#$%&*+/=?^_{|}~-]+)*\Z")
+"""RFC 5322's dot-atom without the backtick, and with an apostrophe only inside, since texts quote addresses."""
 _NOT_PERSONAL = re.compile(r"(?:git@.*|.*[@.](?:example\.(?:com|org|net)|example|invalid|test|localhost))\Z", re.I)
 
 
@@ -37,48 +41,6 @@ def _emails(text: str) -> Places:
             start = at - len(local.group())
             if not _NOT_PERSONAL.match(text[start : match.end()]):
                 yield start, match.end()
-
-
-_MARKED = {
-    "AKIA": r"AKIA[0-9A-Z]{16}",
-    "ASIA": r"ASIA[0-9A-Z]{16}",
-    "gh": r"gh[opsur]_[A-Za-z0-9]{36,255}",
-    "github_pat_": r"github_pat_[A-Za-z0-9_]{40,255}",
-    "glpat-": r"glpat-[A-Za-z0-9_-]{20,64}",
-    "xox": r"xox[abeoprs]-[A-Za-z0-9-]{10,255}",
-    "AIza": r"AIza[0-9A-Za-z_-]{35}",
-    "ya29.": r"ya29\.[0-9A-Za-z_-]{20,255}",
-    "sk-": r"sk-[A-Za-z0-9_-]{20,255}",
-    "k_live_": r"[rs]k_live_[0-9A-Za-z]{16,255}",
-    "hf_": r"hf_[A-Za-z]{30,64}",
-    "npm_": r"npm_[A-Za-z0-9]{36}",
-    "pypi-": r"pypi-[A-Za-z0-9_-]{50,255}",
-    "eyJ": r"eyJ[A-Za-z0-9_-]{10,2048}\.eyJ[A-Za-z0-9_-]{10,4096}\.[A-Za-z0-9_-]{10,1024}",
-}
-"""Keys that their issuers mark: a literal part to look for first, and the whole pattern."""
-
-_KEYS = {mark: re.compile(rf"(?<![A-Za-z0-9_])(?:{pattern})(?![A-Za-z0-9])") for mark, pattern in _MARKED.items()}
-_PRIVATE_KEY = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY-----[^-]{0,16384}(?:-----END [A-Z0-9 ]{1,40}-----)?"
-)
-_ASSIGNED = re.compile(r"[:=]\s{0,3}[\"']?([A-Za-z0-9_+/-]{20,255}={0,2})")
-_SECRET_NAME = re.compile(r"(?:api|access|auth|secret)[_ -]?(?:key|token)[\"']?\s{0,3}\Z", re.IGNORECASE)
-
-
-def _keys(text: str) -> Places:
-    for mark, pattern in _KEYS.items():
-        if mark in text:
-            yield from (match.span() for match in pattern.finditer(text))
-    if "PRIVATE KEY-----" in text:
-        yield from (match.span() for match in _PRIVATE_KEY.finditer(text))
-    for match in _ASSIGNED.finditer(text):
-        value = match.group(1)
-        if _SECRET_NAME.search(text[max(0, match.start() - 24) : match.start()]) and _is_random(value):
-            yield match.span(1)
-
-
-def _is_random(value: str) -> bool:
-    return sum(map(str.isdigit, value)) >= 3 and any(map(str.isalpha, value))
 
 
 _IBAN_TAIL = re.compile(r"\d\d(?<=[A-Za-z]{2}\d\d)(?: ?[A-Za-z0-9]){11,30}")
@@ -96,7 +58,7 @@ def _ibans(text: str) -> Places:
 
 
 _NUMBERS = re.compile(r"\d(?:[ ().-]{0,3}\d){6}")
-"""A first look: without seven digits close together there is neither a card nor a telephone number."""
+"""A first look: without seven digits close together there is no card."""
 
 _CARD = re.compile(
     r"\d(?<![\w.+-].)(?:\d{11,18}|\d{3}(?:[ -]\d{4}){2,3}(?:[ -]\d{1,4})?|\d{3}[ -]\d{6}[ -]\d{4,5})(?![\w-]|\.\d)",
@@ -132,42 +94,14 @@ def _is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast  # a netmask such as ffff:… reads as multicast
 
 
-_EXTENSION = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,5})?"
-_PHONE = re.compile(
-    rf"""
-    (?<![\w.+/=-])
-    (?: (?:\+|00)[1-9]\d{{0,2}}[ .-]?(?:\(\d{{1,4}}\)[ .-]?)?[1-9]\d{{0,3}}(?:[ .-]?\d{{2,4}}){{1,4}}
-      | (?:1[ .-])?(?:\([2-9]\d\d\)[ ]?|[2-9]\d\d[ .-])[2-9]\d\d[.-]\d{{4}}
-    )
-    {_EXTENSION} (?![\w]|[.,-]\d)
-    """,
-    re.VERBOSE,
-)
-_DIALLED = re.compile(rf"\d(?<!\d.)(?:[ ().-]{{0,2}}\d){{6,14}}{_EXTENSION}(?![\w]|[.,-]\d)")
-_CUE = re.compile(
-    r"\b(?:(?:tele|cell|smart)?phone|tel|mobile|cell|fax|whatsapp|call|dial)\b[^\d+(]{0,32}[+(]{0,2}\Z", re.I
-)
-
-
-def _phones(text: str) -> Places:
-    if not _NUMBERS.search(text):
-        return
-    for match in _PHONE.finditer(text):
-        if sum(map(str.isdigit, match.group())) >= 8:
-            yield match.span()
-    for match in _DIALLED.finditer(text):
-        before = text[max(0, match.start() - 44) : match.start()]
-        if _CUE.search(before):
-            yield match.start() - (len(before) - len(before.rstrip("+("))), match.end()
-
-
 FINDERS: dict[str, Callable[[str], Places]] = {
-    "key": _keys,
+    "key": find_keys,
     "email": _emails,
     "iban": _ibans,
     "card": _cards,
     "ip": _ips,
-    "phone": _phones,
+    "national_id": find_national_ids,
+    "phone": find_phones,
 }
 
 

@@ -1,7 +1,8 @@
 """Toxicity in two figures: listed words, found by Aho-Corasick, and a linear classifier over hashed n-grams of letters.
 
-The classifier's weights are `toxicity.safetensors`, made by `train_toxicity.py`; `toxicity_card.json` says from what,
-how good it is and where it errs. All its sums are of integers, so a score is the same on every processor.
+The weights beside this module, `toxicity.safetensors`, are what the stage `train_toxicity` makes of the config in
+`toxicity_card.json`, which says from what they are, how good and where they err; that stage makes others. All sums are
+of integers, so a score is the same on every processor.
 """
 
 import functools
@@ -13,7 +14,10 @@ from typing import NamedTuple
 import ahocorasick
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
+
+from pipelines.artifacts.errors import UserError
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE / "toxicity.safetensors"
@@ -76,10 +80,17 @@ class Classifier(NamedTuple):
         return round(1 / (1 + math.exp(-max(min(logit, 500.0), -500.0))), 6)
 
 
-@functools.cache
-def _classifier() -> Classifier:
-    held = load_file(WEIGHTS)
-    return Classifier(held["weights"], float(held["scale"][0]), float(held["bias"][0]))
+@functools.lru_cache(maxsize=4)
+def load_classifier(path: Path = WEIGHTS) -> Classifier:
+    """Return the classifier whose weights a file holds; raise UserError where they are none of ours."""
+    try:
+        held = load_file(path)
+        weights, scale, bias = held["weights"], float(held["scale"][0]), float(held["bias"][0])
+    except (OSError, KeyError, IndexError, SafetensorError) as error:
+        raise UserError(f"classifier: {path.name!r} cannot be read ({error}); build train_toxicity again") from error
+    if weights.dtype != np.int16 or weights.shape != (1 << BUCKET_BITS,) or not math.isfinite(scale + bias):
+        raise UserError(f"classifier: {path.name!r} holds no weights of this version; build train_toxicity again")
+    return Classifier(weights, scale, bias)
 
 
 @functools.cache
@@ -108,5 +119,5 @@ def _is_whole(text: str, start: int, end: int) -> bool:
 
 
 def toxicity_score(text: str) -> float:
-    """Return the probability that the most toxic window of the text is toxic, between 0 and 1."""
-    return _classifier().score(text)
+    """Return the probability, by the weights beside this module, that the text's most toxic window is toxic."""
+    return load_classifier().score(text)

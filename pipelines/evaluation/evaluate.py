@@ -81,4 +81,10 @@ def evaluate(
     return run_suite(config, model=model, heldout=heldout, train=train, questions=questions, out=out)
 
 
-EVALUATE = Stage("evaluate", version=1, run=evaluate, libraries=("lm_eval", "numpy", "torch", "transformers"))
+EVALUATE = Stage(
+    "evaluate",
+    version=1,
+    run=evaluate,
+    libraries=("lm_eval", "numpy", "torch", "transformers"),
+    data=("evaluation/bias_templates.json",),
+)

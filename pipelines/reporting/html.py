@@ -1,6 +1,7 @@
 """The report as one HTML file: no script, no request, every plot inside."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipelines.reporting.plots import (
     funnel_plot,
     meeting_plot,
     score_plot,
+    sentiment_plot,
 )
 
 
@@ -50,7 +52,10 @@ def render(facts: dict[str, Any], manifests: list[Manifest]) -> str:
         undefined=StrictUndefined,
     )
     environment.filters["figures"] = figures
+    environment.filters["by_year"] = by_year
+    groups = facts["audit"].get("groups", {})
     plots = {
+        "audit": _svg(sentiment_plot(groups)) if groups.get("rows") else "",
         "funnel": _svg(funnel_plot(facts["funnel"])) if facts["funnel"] else "",
         "duplicates": [_svg(draw(facts["duplicates"])) for draw in (meeting_plot, cluster_plot) if facts["duplicates"]],
         "scores": _svg(score_plot(facts["scores"])) if facts["scores"] else "",
@@ -67,3 +72,11 @@ def figures(metrics: Mapping[str, float]) -> str:
     """Return a stage's metrics in one line, drops aside."""
     shown = {name: value for name, value in metrics.items() if not name.startswith("dropped.")}
     return "  ".join(f"{name} {value:,.5g}" for name, value in list(shown.items())[:6])
+
+
+def by_year(dates: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Return the documents of each year, from those of each month."""
+    years: Counter[str] = Counter()
+    for row in dates:
+        years[row["month"].split("-")[0]] += row["documents"]
+    return sorted(years.items())

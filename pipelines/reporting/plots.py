@@ -69,6 +69,24 @@ def cluster_plot(duplicates: dict[str, Any]) -> Figure:
     return figure
 
 
+def sentiment_plot(groups: dict[str, Any]) -> Figure:
+    """Return a point with its 95% interval for the sentiment around each group, and a band for that around any word."""
+    shown = [row for row in groups["rows"] if row["low"] is not None]
+    figure = Figure(figsize=(7.2, 0.24 * len(shown) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    any_word = groups["baseline"]
+    if any_word["low"] is not None:
+        axes.axvspan(any_word["low"], any_word["high"], color=GREY, alpha=0.4, label=any_word["group"])
+        axes.legend(loc="lower right", frameon=False)
+    for index, row in enumerate(shown):
+        axes.plot([row["low"], row["high"]], [index, index], color=GREY, lw=2)
+        axes.plot([row["sentiment"]], [index], "o", color=BLUE, ms=5)
+    axes.set_yticks(range(len(shown)), [f"{row['axis']}: {row['group']} ({row['documents']:,})" for row in shown])
+    axes.invert_yaxis()
+    axes.set_xlabel("sentiment of the words around a mention, with 95% interval")
+    return figure
+
+
 def curve_plot(name: str, curve: list[dict[str, Any]]) -> Figure:
     """Return the training loss of one stage, with the held-out loss where it was taken."""
     figure = Figure(figsize=(3.6, 2.4), layout="constrained")

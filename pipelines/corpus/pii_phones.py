@@ -1,0 +1,59 @@
+"""Telephone numbers in text: international ones (ITU-T E.164), national ones as written in full, and any after a cue.
+
+National forms are those of North America and those that begin with the trunk prefix 0 (ITU-T E.123). A shorter or
+otherwise written number is one only where a word such as "phone" stands before it.
+"""
+
+import re
+from collections.abc import Iterator
+
+MAX_DIGITS = 15
+"""E.164 allows no more."""
+_NUMBERS = re.compile(r"\d(?:[ ().-]{0,3}\d){6}")
+"""A first look: without seven digits close together there is no telephone number."""
+_EXTENSION = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,5})?"
+_PHONE = re.compile(
+    rf"""
+    (?<![\w.+/=-])
+    (?: (?:\+|00)[1-9]\d{{0,2}}[ .-]?(?:\(\d{{1,4}}\)[ .-]?)?[1-9]\d{{0,3}}(?:[ .-]?\d{{2,4}}){{1,4}}
+      | (?:1[ .-])?(?:\([2-9]\d\d\)[ ]?|[2-9]\d\d[ .-])[2-9]\d\d[.-]\d{{4}}
+    )
+    {_EXTENSION} (?![\w]|[.,-]\d)
+    """,
+    re.VERBOSE,
+)
+_TRUNK = re.compile(
+    r"""
+    (?<![\w.,+:/=-])(?<!\d[ ])
+    (?: \(0[1-9]\d{1,3}\)[ ]?\d{2,4}(?:[ -]?\d{2,4}){1,2}
+      | 0[1-9]\d{1,3} ([ -]) \d{2,4} (?:\1\d{2,4}){1,3}
+      | 0[1-9] ([ .-]) \d\d (?:\2\d\d){3}
+    )
+    (?![\w]|[.,:/ -]\d)
+    """,
+    re.VERBOSE,
+)
+_DIALLED = re.compile(rf"\d(?<!\d.)(?:[ ().-]{{0,2}}\d){{6,14}}{_EXTENSION}(?![\w]|[.,-]\d)")
+_CUE = re.compile(
+    r"\b(?:(?:tele|cell|smart)?phone|tel|mobile|cell|fax|whatsapp|call|dial)\b[^\d+(]{0,32}[+(]{0,2}\Z", re.I
+)
+
+
+def find_phones(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where a telephone number starts and ends."""
+    if not _NUMBERS.search(text):
+        return
+    for match in _PHONE.finditer(text):
+        if 8 <= _count_digits(match.group()) <= MAX_DIGITS + 5:  # an extension has up to five more
+            yield match.span()
+    for match in _TRUNK.finditer(text):
+        if 10 <= _count_digits(match.group()) <= 11:
+            yield match.span()
+    for match in _DIALLED.finditer(text):
+        before = text[max(0, match.start() - 44) : match.start()]
+        if _CUE.search(before):
+            yield match.start() - (len(before) - len(before.rstrip("+("))), match.end()
+
+
+def _count_digits(text: str) -> int:
+    return sum(map(str.isdigit, text))
