@@ -21,7 +21,7 @@ from pipelines.recipes import smoke
 TOUCHES = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate", "shutil.rmtree"}
 HEAVY = (
     *("torch", "transformers", "trl", "peft", "datasets", "lm_eval.models.huggingface", "bitsandbytes"),
-    *("matplotlib.figure", "pyarrow.parquet", "datatrove.executor.local", "datasketch", "tokenizers", "trafilatura"),
+    *("matplotlib.figure", "pyarrow.parquet", "datatrove.executor.local", "numba", "tokenizers", "trafilatura"),
     "resiliparse.extract.html2text",
 )
 

@@ -1,34 +1,15 @@
-"""MinHash signatures and the bands that make similar ones meet (Broder 1997; Leskovec et al., chapter 3)."""
-
-from collections.abc import Iterator
+"""MinHash bands that make similar documents meet (Broder 1997; Leskovec et al., chapter 3)."""
 
 import numpy as np
-from datasketch import MinHash
 from numpy.typing import NDArray
 
 from pipelines.artifacts.errors import UserError
-from pipelines.corpus.ngrams import Hashes
+from pipelines.corpus.jit import kernel
+from pipelines.corpus.ngrams import MULTIPLIER, Hashes
 
-Signatures = NDArray[np.uint32]
-
-CHUNK = 1 << 12
-"""Shingles permuted at once: 4,096 by 128 numbers of four bytes stay within a core's cache."""
-_PRIME = 0x100000001B3
-
-
-class Signer:
-    """Makes signatures by datasketch, in which every permutation is a bijection of 32 bits."""
-
-    def __init__(self, permutations: int, seed: int) -> None:
-        self._minhash = MinHash(permutations, seed=seed, hashfunc=int, scheme="affine32")
-
-    def sign(self, shingles: Hashes) -> Signatures:
-        """Return the signature of a set of shingles."""
-        self._minhash.clear()
-        for start in range(0, len(shingles), CHUNK):
-            # The high half: in a polynomial hash only it depends on every bit of the words.
-            self._minhash.update_batch((shingles[start : start + CHUNK] >> np.uint64(32)).tolist())
-        return np.array(self._minhash.hashvalues, np.uint32)
+Keys = NDArray[np.uint64]
+"""A row a document, a column a band: documents of equal keys meet there."""
+Numbers = NDArray[np.uint32]
 
 
 def choose_bands(threshold: float, permutations: int, recall: float) -> tuple[int, int]:
@@ -51,17 +32,41 @@ def meeting_chance(similarity: float, bands: int, rows: int) -> float:
     return 1 - float((1 - similarity**rows) ** bands)
 
 
-def buckets(
-    signatures: Signatures, members: NDArray[np.int64], bands: int, rows: int
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield, band by band, the band's number and those of `members` that are equal in it, in the order given."""
-    for band in range(bands):
-        keys = np.zeros(len(members), np.uint64)
-        for column in range(band * rows, (band + 1) * rows):
-            keys = (keys ^ signatures[members, column]) * np.uint64(_PRIME)
-        order = np.argsort(keys, kind="stable")
-        starts = np.flatnonzero(np.diff(keys[order], prepend=~keys[order[:1]]))
-        ends = np.append(starts[1:], len(order))
-        shared = ends - starts > 1
-        for start, end in zip(starts[shared], ends[shared], strict=True):
-            yield band, members[order[start:end]].tolist()
+def permutations_of(seed: int, count: int) -> tuple[Numbers, Numbers]:
+    """Return factors and terms of `count` permutations x → ax + b of the 32-bit numbers; a is odd, so none collide."""
+    mixed = _splitmix(np.uint64(seed) * np.uint64(MULTIPLIER) + np.arange(1, 2 * count + 1, dtype=np.uint64))
+    numbers = (mixed >> np.uint64(32)).astype(np.uint32)
+    return numbers[:count] | np.uint32(1), numbers[count:]
+
+
+def _splitmix(numbers: Keys) -> Keys:
+    """Return well mixed numbers (Steele, Lea and Flood 2014)."""
+    total = numbers * np.uint64(MULTIPLIER)
+    total = (total ^ (total >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    total = (total ^ (total >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return total ^ (total >> np.uint64(31))
+
+
+@kernel
+def band_keys(
+    shingles: Hashes, sizes: NDArray[np.int64], factors: Numbers, terms: Numbers, rows: int, out: Keys
+) -> None:
+    """Write to `out` the key of every band of every document, whose shingles lie one after the other."""
+    bands = out.shape[1]
+    lowest = np.empty(bands * rows, np.uint32)
+    start = 0
+    for document in range(len(sizes)):
+        lowest[:] = 0xFFFFFFFF
+        for place in range(start, start + sizes[document]):
+            # The high half: in a polynomial hash only it depends on every bit of the words.
+            number = np.uint32(shingles[place] >> np.uint64(32))
+            for row in range(bands * rows):
+                permuted = np.uint32(factors[row] * number + terms[row])
+                lowest[row] = min(lowest[row], permuted)
+        start += sizes[document]
+        for band in range(bands):
+            key = np.uint64(band + 1)
+            for row in range(band * rows, (band + 1) * rows):
+                key = (key ^ np.uint64(lowest[row])) * np.uint64(MULTIPLIER)
+                key = key ^ (key >> np.uint64(29))
+            out[document, band] = key

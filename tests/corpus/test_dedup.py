@@ -1,8 +1,9 @@
+import json
 import lzma
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -40,7 +41,12 @@ def identified(texts: Sequence[str]) -> list[tuple[str, str]]:
     return [(document_id("sha256:0", number), text) for number, text in enumerate(texts)]
 
 
-def write(folder: Path, rows: Sequence[tuple[str, str]], per_part: int = 10_000) -> Path:
+def write(
+    folder: Path,
+    rows: Sequence[tuple[str, str]],
+    per_part: int = 10_000,
+    columns: Mapping[str, Sequence[object]] | None = None,
+) -> Path:
     for number, start in enumerate(range(0, max(len(rows), 1), per_part)):
         documents = [
             Document(
@@ -53,9 +59,10 @@ def write(folder: Path, rows: Sequence[tuple[str, str]], per_part: int = 10_000)
                     "record_digest": "sha256:0",
                     "crawl_time": "2026-01-01T00:00:00Z",
                     "language": "en",
+                    **{column: values[place] for column, values in (columns or {}).items()},
                 },
             )
-            for name, text in rows[start : start + per_part]
+            for place, (name, text) in enumerate(rows[start : start + per_part], start)
         ]
         write_documents(folder / part_name(number), folder, SCHEMA, documents)
     return folder
@@ -84,7 +91,8 @@ def test_an_exact_duplicate_is_dropped_and_its_keeper_recorded(tmp_path: Path) -
     metrics = run(tmp_path, rows)
     assert (metrics["in"], metrics["kept"], metrics["dropped.exact"], metrics["dropped.near"]) == (3, 2, 1, 0)
     one, other = sorted([rows[0][0], rows[2][0]])
-    assert clusters(tmp_path) == [{"id": other, "kept_id": one, "kind": "exact", "similarity": 1.0}]
+    convicted = {"neighbour_id": one, "neighbour_similarity": 1.0}
+    assert clusters(tmp_path) == [{"id": other, "kept_id": one, "kind": "exact", "similarity": 1.0, **convicted}]
     assert set(kept(tmp_path)) == {one, rows[1][0]}
 
 
@@ -112,6 +120,95 @@ def test_the_longest_document_is_kept_and_among_equals_the_smallest_id(tmp_path:
     assert kept(tmp_path) == ["zz", "cc"]
     kinds = {str(row["id"]): (row["kept_id"], row["kind"]) for row in clusters(tmp_path)}
     assert kinds == {"aa": ("zz", "near"), "bb": ("zz", "exact"), "dd": ("cc", "exact")}
+
+
+def test_a_dropped_document_is_convicted_by_verified_pairs_up_to_the_kept_one(tmp_path: Path) -> None:
+    texts = [prose(1, 100)]
+    for step in range(1, 10):  # each resembles the one before it; the last does not resemble the first
+        texts.append(" ".join([*texts[-1].split()[2:], f"more{step}"]))
+    rows = identified(texts)
+    run(tmp_path, rows)
+    by_name = dict(rows)
+    gone = {str(row["id"]): row for row in clusters(tmp_path)}
+    assert kept(tmp_path) == [rows[0][0]]
+    for name, row in gone.items():
+        assert row["similarity"] == pytest.approx(jaccard(by_name[name], texts[0]))
+        walked = 0
+        while name in gone:
+            neighbour = str(gone[name]["neighbour_id"])
+            alike = jaccard(by_name[name], by_name[neighbour])
+            assert gone[name]["neighbour_similarity"] == pytest.approx(alike)
+            assert alike >= 0.8
+            name, walked = neighbour, walked + 1
+            assert walked <= len(rows)
+        assert name == row["kept_id"]
+    assert min(float(str(row["similarity"])) for row in gone.values()) < 0.8
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
+    texts = [edited(prose(number % 90), number, number % 3) for number in range(400)]
+    write(tmp_path / "in", identified(texts), per_part=57)
+    written = []
+    for workers in (1, 2, 4):
+        out = tmp_path / f"out-{workers}"
+        dedup(DedupConfig(workers=workers), documents=tmp_path / "in", out=out)
+        files = sorted(path for path in out.rglob("*") if path.is_file())
+        written.append({str(path.relative_to(out)): path.read_bytes() for path in files})
+    assert written[0] == written[1] == written[2]
+    assert {"index/keys.bin", "index/shingles.bin", "clusters/summary.json"} <= written[0].keys()
+
+
+def test_the_oldest_document_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    text = prose(1, 100)
+    times = {"bb": "2024-05-01T00:00:00Z", "aa": "2024-05-01T01:30:00+02:00", "cc": "not known", "dd": "2025-01-01"}
+    rows = [(name, text) for name in times]
+    write(tmp_path / "in", [*rows, ("longer", f"{text} and more")], columns={"crawl_time": [*times.values(), None]})
+    dedup(DedupConfig(keep="oldest"), documents=tmp_path / "in", out=tmp_path / "out")
+    assert kept(tmp_path) == ["aa"]
+
+
+def test_the_best_document_is_the_one_of_the_highest_score(tmp_path: Path) -> None:
+    text = prose(1, 100)
+    rows = [("aa", text), ("bb", f"{text} and more"), ("cc", text), ("dd", text)]
+    write(tmp_path / "in", rows, columns={"record_offset": [5, None, 7, 7]})
+    dedup(DedupConfig(keep="best", score="record_offset"), documents=tmp_path / "in", out=tmp_path / "out")
+    assert kept(tmp_path) == ["cc"]
+
+
+@pytest.mark.parametrize("score", ["quality", "language"])
+def test_a_score_that_the_documents_lack_is_refused_by_name(tmp_path: Path, score: str) -> None:
+    write(tmp_path / "in", identified([prose(1)]))
+    with pytest.raises(UserError, match=f"column '{score}', which the documents do not have.*record_offset"):
+        dedup(DedupConfig(keep="best", score=score), documents=tmp_path / "in", out=tmp_path / "out")
+
+
+def test_of_one_address_one_document_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    rows = identified([prose(number) for number in range(6)])
+    urls = ["HTTP://Example.org:80/a/../b%7e#top", "http://example.org/b~", "http://example.org/b~?x=1", "", None, None]
+    write(tmp_path / "in", rows, columns={"url": urls})
+    plain = dedup(DedupConfig(), documents=tmp_path / "in", out=tmp_path / "plain")
+    metrics = dedup(DedupConfig(by_url=True), documents=tmp_path / "in", out=tmp_path / "out")
+    assert plain["kept"] == 6
+    assert (metrics["kept"], metrics["dropped.url"]) == (5, 1)
+    (row,) = clusters(tmp_path)
+    assert row["kind"] == "url"
+    assert {row["id"], row["kept_id"]} == {rows[0][0], rows[1][0]}
+    assert row["similarity"] == pytest.approx(jaccard(rows[0][1], rows[1][1]))
+
+
+def test_the_summary_says_how_pairs_meet_and_shows_some(tmp_path: Path) -> None:
+    texts = [edited(prose(number % 40, 200), number, number // 40) for number in range(160)]
+    run(tmp_path, identified([*texts, texts[0]]))
+    summary = json.loads((tmp_path / "out" / "clusters" / "summary.json").read_text())
+    assert (summary["bands"], summary["rows"]) == choose_bands(0.8, 128, 0.999)
+    assert sum(size * count for size, count in summary["cluster_sizes"]) == 161
+    assert sum(count for _, count in summary["cluster_sizes"]) == len(kept(tmp_path))
+    by_name = dict(identified(texts))
+    for pair in summary["pairs"]:
+        one, other = (by_name[found["id"]] for found in pair["documents"])
+        assert pair["similarity"] == pytest.approx(jaccard(one, other))
+        assert pair["documents"][0]["text"] == one[:300]
+    assert 0 < len(summary["pairs"]) <= 10
 
 
 def test_a_pair_below_the_threshold_stays_though_it_meets_in_many_bands(tmp_path: Path) -> None:
