@@ -133,7 +133,6 @@ FORMS = (
     Form(("ddd.ddd.ddd-dd",), _stdnum("br.cpf")),
     Form(_ELEVEN, _stdnum("br.cpf"), _named("cpf")),
     Form(("dddd dddd dddd", "dddd-dddd-dddd", "d" * 12), _stdnum("in_.aadhaar"), _named("aadhaa?r", "uidai?", "uid")),
-    Form(("AAAAAddddA",), _stdnum("in_.pan"), _named("pan", "permanent account(?: number)?")),
     Form(("d" * 17 + "A", "d" * 18), _cn),
     Form(("dddddd-ddddddd",), _kr),
     Form(("AAAAddddddAAAAAAdd", "AAAAddddddAAAAAAAd"), _stdnum("mx.curp")),

@@ -8,28 +8,32 @@ from itertools import pairwise
 from string import ascii_lowercase, ascii_uppercase, digits
 
 _MARKED = {
-    "AKIA": r"AKIA[0-9A-Z]{16}",
-    "ASIA": r"ASIA[0-9A-Z]{16}",
-    "gh": r"gh[opsur]_[A-Za-z0-9]{36,255}",
-    "github_pat_": r"github_pat_[A-Za-z0-9_]{40,255}",
-    "glpat-": r"glpat-[A-Za-z0-9_-]{20,64}",
-    "xox": r"xox[abeoprs]-[A-Za-z0-9-]{10,255}",
-    "xapp-": r"xapp-[A-Za-z0-9-]{20,255}",
-    "hooks.slack.com": r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9+/]{30,128}",
-    "AIza": r"AIza[0-9A-Za-z_-]{35}",
-    "ya29.": r"ya29\.[0-9A-Za-z_-]{20,255}",
-    "sk-": r"sk-[A-Za-z0-9_-]{20,255}",
-    "k_live_": r"[rs]k_live_[0-9A-Za-z]{16,255}",
-    "SG.": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",
-    "hf_": r"hf_[A-Za-z]{30,64}",
-    "npm_": r"npm_[A-Za-z0-9]{36}",
-    "pypi-": r"pypi-[A-Za-z0-9_-]{50,255}",
-    "eyJ": r"eyJ[A-Za-z0-9_-]{10,2048}\.eyJ[A-Za-z0-9_-]{10,4096}\.[A-Za-z0-9_-]{10,1024}",
+    "AKIA": r"[0-9A-Z]{16}",
+    "ASIA": r"[0-9A-Z]{16}",
+    "gh": r"[opsur]_[A-Za-z0-9]{36,255}",
+    "github_pat_": r"[A-Za-z0-9_]{40,255}",
+    "glpat-": r"[A-Za-z0-9_-]{20,64}",
+    "xox": r"[abeoprs]-[A-Za-z0-9-]{10,255}",
+    "xapp-": r"[A-Za-z0-9-]{20,255}",
+    "hooks.slack.com/": r"(?:services|workflows)/[A-Za-z0-9+/]{30,128}",
+    "AIza": r"[0-9A-Za-z_-]{35}",
+    "ya29.": r"[0-9A-Za-z_-]{20,255}",
+    "sk-": r"[A-Za-z0-9_-]{20,255}",
+    "sk_live_": r"[0-9A-Za-z]{16,255}",
+    "rk_live_": r"[0-9A-Za-z]{16,255}",
+    "SG.": r"[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",
+    "hf_": r"[A-Za-z]{30,64}",
+    "npm_": r"[A-Za-z0-9]{36}",
+    "pypi-": r"[A-Za-z0-9_-]{50,255}",
+    "eyJ": r"[A-Za-z0-9_-]{10,2048}\.eyJ[A-Za-z0-9_-]{10,4096}\.[A-Za-z0-9_-]{10,1024}",
 }
 """Keys of AWS, GitHub, GitLab, Slack, Google, Stripe, SendGrid, OpenAI, Hugging Face, npm and PyPI, and JSON web tokens
-(RFC 7519): a literal part to look for first, and the whole pattern."""
+(RFC 7519): the literal that they begin with, which is fast to look for, and what follows it."""
 
-_KEYS = {mark: re.compile(rf"(?<![A-Za-z0-9_-])(?:{pattern})(?![A-Za-z0-9])") for mark, pattern in _MARKED.items()}
+_KEYS = {
+    mark: re.compile(rf"{re.escape(mark)}(?<![A-Za-z0-9_-]{re.escape(mark)})(?:{rest})(?![A-Za-z0-9])")
+    for mark, rest in _MARKED.items()
+}
 _PRIVATE_KEY = re.compile(
     r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----[^-]{0,16384}(?:-----END [A-Z0-9 ]{1,40}-----)?"
 )

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 MAX_DIGITS = 15
 """E.164 allows no more."""
-_NUMBERS = re.compile(r"\d(?:[ ().-]{0,3}\d){6}")
-"""A first look: without seven digits close together there is no telephone number."""
 _EXTENSION = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,5})?"
 _PHONE = re.compile(
     rf"""
@@ -41,8 +39,6 @@ _CUE = re.compile(
 
 def find_phones(text: str) -> Iterator[tuple[int, int]]:
     """Yield where a telephone number starts and ends."""
-    if not _NUMBERS.search(text):
-        return
     for match in _PHONE.finditer(text):
         if 8 <= _count_digits(match.group()) <= MAX_DIGITS + 5:  # an extension has up to five more
             yield match.span()

@@ -29,7 +29,7 @@ class LabelledSet(StageConfig):
         False, description="Cut texts into sentences; one is toxic when a toxic character is in it."
     )
     max_texts: int = Field(
-        200_000, ge=1, le=2_000_000, description="Texts read, from the start; one takes about 4 kB of memory."
+        200_000, ge=1, le=2_000_000, description="Texts read, from the start; one takes about 12 kB of memory."
     )
     train: bool = Field(True, description="Trained on; otherwise it is scored alone, as text from elsewhere.")
     origin: str = Field("", description="Where it is from, and its licence; for the card.")
