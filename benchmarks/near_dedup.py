@@ -2,8 +2,8 @@
 
 Peers run in their own environment: GRISTMILL_PEERS is the folder of a virtual environment with
 `datatrove==0.10.1 spacy tokenizers xxhash<4 datasketch==2.0.0 rensa==0.5.0 pyarrow orjson nltk`.
-One that is absent is said. Figures are CPU seconds of whole processes, imports and the loading of compiled kernels included. The last line is one
-JSON object.
+One that is absent is said. Figures are CPU seconds of whole processes, imports and the loading of compiled kernels
+included. The last line is one JSON object.
 """
 
 import json
