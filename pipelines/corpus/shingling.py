@@ -69,9 +69,28 @@ def _scan(
     one = np.empty(1, np.uint32)
     while place < end:
         lead = data[place]
-        if lead < 0x80:
-            code, width = int(lead), 1
-        elif lead < 0xE0:
+        if lead < 0x80:  # the usual way, which needs no more than this
+            place += 1
+            chars += 1
+            plainest = table[lead]
+            if plainest & BLANK:
+                gap = wrote > plain_at
+            else:
+                if gap:
+                    plain[wrote] = 32
+                    wrote += 1
+                    gap = False
+                plain[wrote] = lead
+                wrote += 1
+            if plainest & WORD:
+                current = (current ^ np.uint64(plainest & CODE)) * multiplier
+                open_word = True
+            elif open_word:
+                words[count] = (current ^ (current >> last)) * finish
+                count += 1
+                current, open_word = seed, False
+            continue
+        if lead < 0xE0:
             code, width = int(lead & 0x1F), 2
         elif lead < 0xF0:
             code, width = int(lead & 0x0F), 3
@@ -126,6 +145,33 @@ def _scan(
 
 
 @kernel
+def _sorted(hashes: Hashes) -> Hashes:
+    """Return the hashes in order: dealt by their high bits, then put right among neighbours, in linear time."""
+    bits = 1
+    while (1 << bits) < len(hashes):
+        bits += 1
+    shift = np.uint64(64 - bits)
+    ends = np.zeros((1 << bits) + 1, np.int64)
+    for number in hashes:
+        ends[np.int64(number >> shift) + 1] += 1
+    for slot in range(1 << bits):
+        ends[slot + 1] += ends[slot]
+    out = np.empty_like(hashes)
+    for number in hashes:
+        slot = np.int64(number >> shift)
+        out[ends[slot]] = number
+        ends[slot] += 1
+    for place in range(1, len(out)):
+        number = out[place]
+        at = place
+        while at > 0 and out[at - 1] > number:
+            out[at] = out[at - 1]
+            at -= 1
+        out[at] = number
+    return out
+
+
+@kernel
 def _shingle(words: Hashes, count: int, n: int, out: Hashes, at: int) -> int:
     """Write the sorted set of shingles of the first `count` words to `out[at:]` and return its size."""
     multiplier = np.uint64(MULTIPLIER)
@@ -138,7 +184,7 @@ def _shingle(words: Hashes, count: int, n: int, out: Hashes, at: int) -> int:
         for offset in range(n):
             total = total * multiplier + words[place + offset]
         out[at + place] = total
-    found = np.sort(out[at : at + places])
+    found = _sorted(out[at : at + places])
     size = 0
     for place in range(places):
         if place == 0 or found[place] != found[place - 1]:
