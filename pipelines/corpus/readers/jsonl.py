@@ -15,11 +15,18 @@ BOM = b"\xef\xbb\xbf"
 
 def json_records(path: Path, text_field: str, url_field: str, limits: Limits) -> Iterator[Record | Dropped]:
     """Yield the rows of a file in order; offsets count decompressed bytes."""
+    for offset, line, row in json_rows(path, limits):
+        yield row if isinstance(row, Dropped) else _record(offset, line, row, text_field, url_field)
+
+
+def json_rows(path: Path, limits: Limits) -> Iterator[tuple[int, bytes, dict[str, Any] | Dropped]]:
+    """Yield each line with its offset and its object, or why it holds none."""
     for offset, line in _lines(path, limits.record):
         if isinstance(line, str):
-            yield Dropped(offset, line)
+            yield offset, b"", Dropped(offset, line)
         else:
-            yield _record(offset, line, text_field, url_field, limits)
+            line = line.removeprefix(BOM) if offset == 0 else line
+            yield offset, line, _row(offset, line)
 
 
 def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | str]]:
@@ -44,16 +51,17 @@ def _lines(path: Path, max_bytes: int) -> Iterator[tuple[int, bytes | str]]:
         yield offset, "too_large" if too_long or len(held) > max_bytes else bytes(held)
 
 
-def _record(offset: int, line: bytes, text_field: str, url_field: str, limits: Limits) -> Record | Dropped:
-    line = line.removeprefix(BOM) if offset == 0 else line
+def _row(offset: int, line: bytes) -> dict[str, Any] | Dropped:
     if not line.strip():
         return Dropped(offset, "blank_line")
     try:
         row = parsed(line)
     except (ValueError, RecursionError):
         return Dropped(offset, "bad_json")
-    if not isinstance(row, dict):
-        return Dropped(offset, "not_an_object")
+    return row if isinstance(row, dict) else Dropped(offset, "not_an_object")
+
+
+def _record(offset: int, line: bytes, row: dict[str, Any], text_field: str, url_field: str) -> Record | Dropped:
     text = row.get(text_field)
     if text is None:
         return Dropped(offset, "no_text")
