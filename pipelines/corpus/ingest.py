@@ -7,7 +7,8 @@ from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
-from pipelines.corpus.sources import DocsSource, SourceConfig
+from pipelines.corpus.file_source import Source
+from pipelines.corpus.sources import DocsSource, SourceConfig, WarcSource
 
 MEGABYTE = 1_000_000
 
@@ -23,10 +24,16 @@ class IngestConfig(StageConfig):
         "fast", description="Main text by Resiliparse (fast) or by Trafilatura (quality, about a tenth of the speed)"
     )
     max_record_bytes: int = Field(
-        64 * MEGABYTE, ge=1_000, le=1_000 * MEGABYTE, description="Larger WARC records and JSON lines are dropped"
+        64 * MEGABYTE,
+        ge=1_000,
+        le=1_000 * MEGABYTE,
+        description="Larger WARC records, JSON lines, wiki pages, books and papers are dropped; counted decompressed",
     )
     max_page_bytes: int = Field(
-        4 * MEGABYTE, ge=1_000, le=100 * MEGABYTE, description="Larger pages are dropped; counted decompressed"
+        4 * MEGABYTE,
+        ge=1_000,
+        le=100 * MEGABYTE,
+        description="Larger web pages and source files are dropped; counted decompressed",
     )
     max_text_bytes: int = Field(
         MEGABYTE, ge=1_000, le=100 * MEGABYTE, description="Documents with more text than this are dropped"
@@ -36,8 +43,8 @@ class IngestConfig(StageConfig):
 
 
 def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> Metrics:
-    """Write the documents of the source, a part a file, and list what was lost and why."""
-    from pipelines.corpus.intake import Intake, keep_first, merge_errors
+    """Write the documents of the source, a part a file or a group of small ones, and list what was lost and why."""
+    from pipelines.corpus.intake import Intake, keep_first, merge_errors, shards_of
     from pipelines.corpus.pages import write_crawl
     from pipelines.corpus.readers.records import Limits
     from pipelines.corpus.shards import run_shards
@@ -45,12 +52,15 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     if isinstance(config.source, DocsSource):
         if objects is None:
             raise UserError("ingest.source: docs needs the objects of the examples stage; examples.source must be docs")
+        source: Source = WarcSource(path=out / "crawl")
         files = {path.name: path for path in write_crawl(objects, out / "crawl", out)}
     else:
-        files = config.source.files()
+        source = config.source
+        source.refuse_own_output(out)
+        files = source.files()
     intake = Intake(
-        source=config.source,
-        files=tuple(files.items()),
+        source=source,
+        shards=shards_of(source, files),
         out=out,
         extractor=config.extractor,
         limits=Limits(record=config.max_record_bytes, page=config.max_page_bytes),
@@ -58,11 +68,11 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
         max_documents=config.max_documents,
     )
     counts = {"in": 0, "kept": 0} | run_shards(
-        intake.take_in, len(files), out=out, workers=config.workers, what="ingest"
+        intake.take_in, len(intake.shards), out=out, workers=config.workers, what="ingest"
     )
-    merge_errors(out, len(files))
+    merge_errors(out, len(intake.shards))
     if config.max_documents is not None:
-        counts = keep_first(out, config.max_documents, counts)
+        counts = keep_first(out, config.max_documents, counts, intake.schema)
     dropped = sorted(name for name in counts if name.startswith("dropped."))
     if not counts["kept"]:
         raise EmptyOutput("ingest", {name.removeprefix("dropped."): counts[name] for name in ("in", "kept", *dropped)})
