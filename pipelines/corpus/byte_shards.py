@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Protocol
 
 from pipelines.artifacts.errors import UserError
-from pipelines.corpus.sources import JsonlSource, ParquetSource
 
 MAX_SHARDS = 100_000
 """Part names carry five digits, which keeps their order by name and by number the same."""
@@ -34,9 +34,16 @@ Sized = tuple[Slice, int]
 """A slice and its bytes."""
 
 
-def shards_of(source: object, files: Mapping[str, Path], shard_bytes: int) -> tuple[tuple[Slice, ...], ...]:
+class Cuttable(Protocol):
+    """A source, as far as its files can be cut."""
+
+    def cut(self, name: str, path: Path, shard_bytes: int) -> Iterable[Sized]:
+        """Return a file as slices that can be read by themselves, with the bytes of each."""
+
+
+def shards_of(source: Cuttable, files: Mapping[str, Path], shard_bytes: int) -> tuple[tuple[Slice, ...], ...]:
     """Return the slices of each shard, in file order; raise UserError when there would be too many shards."""
-    sized = (piece for name, path in files.items() for piece in _cut(source, name, path, shard_bytes))
+    sized = (piece for name, path in files.items() for piece in source.cut(name, path, shard_bytes))
     shards = tuple(grouped(sized, shard_bytes))
     if len(shards) > MAX_SHARDS:
         raise UserError(
@@ -44,17 +51,6 @@ def shards_of(source: object, files: Mapping[str, Path], shard_bytes: int) -> tu
             f"set at least {shard_bytes * len(shards) // MAX_SHARDS + 1:,}"
         )
     return shards
-
-
-def _cut(source: object, name: str, path: Path, shard_bytes: int) -> Iterable[Sized]:
-    from pipelines.corpus.readers.inflate import is_plain
-
-    size = path.stat().st_size
-    if isinstance(source, ParquetSource):
-        return cut_between(Slice(name, path), row_group_bytes(path) or [size], shard_bytes)
-    if isinstance(source, JsonlSource) and is_plain(path):
-        return cut_anywhere(Slice(name, path), size, shard_bytes)
-    return [(Slice(name, path), size * (PACKED_RATIO if name.lower().endswith(PACKED) else 1))]
 
 
 def cut_anywhere(whole: Slice, size: int, shard_bytes: int) -> list[Sized]:

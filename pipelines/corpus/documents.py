@@ -28,9 +28,13 @@ PROVENANCE = pa.schema(
 )
 
 
-def document_id(record_digest: str, record_offset: int) -> str:
-    """Return the identifier of the document that a record at this offset holds: 32 hexadecimal digits."""
-    return hashlib.sha256(f"{record_digest}\n{record_offset}".encode()).hexdigest()[:32]
+def document_id(record_digest: str, record_offset: int, file: str = "") -> str:
+    """Return the identifier of the document that a record at this offset holds: 32 hexadecimal digits.
+
+    Where a file is one document its name is part of it: two equal files are two documents.
+    """
+    where = f"{record_digest}\n{record_offset}" + (f"\n{file}" if file else "")
+    return hashlib.sha256(where.encode()).hexdigest()[:32]
 
 
 def parts(folder: Path) -> list[Path]:

@@ -8,7 +8,8 @@ from pydantic import ConfigDict, Field
 from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.stage import Metrics, Stage
 from pipelines.corpus.execution import ShardedConfig
-from pipelines.corpus.sources import DocsSource, SourceConfig
+from pipelines.corpus.file_source import Source
+from pipelines.corpus.sources import DocsSource, SourceConfig, WarcSource
 
 MEGABYTE = 1_000_000
 
@@ -23,10 +24,16 @@ class IngestConfig(ShardedConfig):
         "fast", description="Main text by Resiliparse (fast) or by Trafilatura (quality, about a tenth of the speed)"
     )
     max_record_bytes: int = Field(
-        64 * MEGABYTE, ge=1_000, le=1_000 * MEGABYTE, description="Larger WARC records and JSON lines are dropped"
+        64 * MEGABYTE,
+        ge=1_000,
+        le=1_000 * MEGABYTE,
+        description="Larger WARC records, JSON lines, wiki pages, books and papers are dropped; counted decompressed",
     )
     max_page_bytes: int = Field(
-        4 * MEGABYTE, ge=1_000, le=100 * MEGABYTE, description="Larger pages are dropped; counted decompressed"
+        4 * MEGABYTE,
+        ge=1_000,
+        le=100 * MEGABYTE,
+        description="Larger web pages and source files are dropped; counted decompressed",
     )
     max_text_bytes: int = Field(
         MEGABYTE, ge=1_000, le=100 * MEGABYTE, description="Documents with more text than this are dropped"
@@ -51,12 +58,15 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     if isinstance(config.source, DocsSource):
         if objects is None:
             raise UserError("ingest.source: docs needs the objects of the examples stage; examples.source must be docs")
+        source: Source = WarcSource(path=out / "crawl")
         files = {path.name: path for path in write_crawl(objects, out / "crawl", out)}
     else:
-        files = config.source.files()
-    shards = shards_of(config.source, files, config.shard_bytes)
+        source = config.source
+        source.refuse_own_output(out)
+        files = source.files()
+    shards = shards_of(source, files, config.shard_bytes)
     intake = Intake(
-        source=config.source,
+        source=source,
         shards=shards,
         out=out,
         extractor=config.extractor,
@@ -69,7 +79,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     )
     merge_errors(out, len(shards))
     if config.max_documents is not None:
-        counts = keep_first(out, config.max_documents, counts)
+        counts = keep_first(out, config.max_documents, counts, intake.schema)
     dropped = sorted(name for name in counts if name.startswith("dropped."))
     if not counts["kept"]:
         raise EmptyOutput("ingest", {name.removeprefix("dropped."): counts[name] for name in ("in", "kept", *dropped)})

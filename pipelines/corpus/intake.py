@@ -2,10 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document
 
@@ -21,24 +22,28 @@ from pipelines.corpus.documents import (
     write_documents,
 )
 from pipelines.corpus.extract import Extractor, main_text, too_complex
-from pipelines.corpus.readers.http_page import page_of
-from pipelines.corpus.readers.jsonl import json_records
+from pipelines.corpus.file_source import Source
 from pipelines.corpus.readers.records import Dropped, Limits, Record
-from pipelines.corpus.readers.tables import parquet_records
-from pipelines.corpus.readers.warc import RawRecord, raw_records
-from pipelines.corpus.sources import DocsSource, JsonlSource, ParquetSource, WarcSource
 
 ROWS_PER_REASON = 100
 """Rows that errors.jsonl lists of one reason; the counts are whole all the same."""
-ORDINARY = frozenset({"warcinfo", "request", "metadata", "resource", "conversion", "continuation", "revisit"})
-"""Records that a healthy crawl holds beside its pages; counted, and not listed as errors."""
+ORDINARY = frozenset({"warcinfo", "request", "metadata", "resource", "conversion", "continuation", "revisit"}) | {
+    "redirect", "namespace", "licence_file"
+}  # fmt: skip
+"""Records that a healthy crawl, dump or tree holds beside its pages; counted, and not listed as errors."""
+LICENSED = pa.schema([*PROVENANCE, ("licence", pa.string())])
+
+
+def storable_name(name: str) -> str:
+    """Return a file's name as UTF-8 can carry it: bytes that are none are written as `\\udc80` to `\\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
 class Intake:
     """What all shards of an ingestion share; it is sent to worker processes."""
 
-    source: DocsSource | WarcSource | JsonlSource | ParquetSource
+    source: Source
     shards: tuple[tuple[Slice, ...], ...]
     out: Path
     extractor: Extractor
@@ -46,71 +51,61 @@ class Intake:
     max_text_bytes: int
     max_documents: int | None
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the documents."""
+        return LICENSED if self.source.states_licence else PROVENANCE
+
     def take_in(self, index: int) -> dict[str, int]:
         """Write part `index` from the slices of shard `index` and return its counts."""
         counts: Counter[str] = Counter({"in": 0, "kept": 0})
         errors = ErrorList()
-        with PartWriter(self.out / "documents" / part_name(index), self.out, PROVENANCE) as writer:
-            for name, item in ((piece.name, item) for piece in self.shards[index] for item in self.items(piece)):
-                dropped = item if isinstance(item, Dropped) else None
-                if isinstance(item, Record):
-                    found = self.document(item, name)
-                    if isinstance(found, Document):
-                        writer.write(found)
-                        counts["text_bytes"] += len(found.text.encode())
-                    else:
-                        dropped = Dropped(item.offset, found)
-                counts["in"] += dropped.count if dropped else 1
-                counts["kept"] += 0 if dropped else 1
-                if dropped:
-                    counts[f"dropped.{dropped.reason}"] += dropped.count
-                    errors.note(name, dropped)
-                elif counts["kept"] == self.max_documents:
-                    break
+        with PartWriter(self.out / "documents" / part_name(index), self.out, self.schema) as writer:
+            for name, item in self.items(index):
+                found = self.document(item, name) if isinstance(item, Record) else item
+                if isinstance(found, Document):
+                    writer.write(found)
+                    counts["text_bytes"] += len(found.text.encode())
+                    counts.update(("in", "kept"))
+                    if counts["kept"] == self.max_documents:
+                        break
+                else:
+                    counts["in"] += found.count
+                    counts[f"dropped.{found.reason}"] += found.count
+                    errors.note(name, found)
         with atomic_file(errors_path(self.out, index), self.out) as fresh:
             fresh.write_text("".join(json.dumps(row) + "\n" for row in errors.rows))
         return dict(counts)
 
-    def items(self, piece: Slice) -> Iterable[Record | Dropped]:
-        """Yield what a slice of a file holds, read as the kind of source says."""
-        source, path = self.source, piece.path
-        if isinstance(source, JsonlSource):
-            return json_records(path, source.text_field, source.url_field, self.limits, piece.start, piece.end)
-        if isinstance(source, ParquetSource):
-            return parquet_records(path, source.text_field, source.url_field, piece.start, piece.end)
-        return crawl_pages(path, self.limits)
+    def items(self, index: int) -> Iterator[tuple[str, Record | Dropped]]:
+        """Yield what the slices of a shard hold, each with the name of its file."""
+        for piece in self.shards[index]:
+            for item in self.source.records(piece, self.limits):
+                yield storable_name(piece.name), item
 
-    def document(self, record: Record, name: str) -> Document | str:
+    def document(self, record: Record, name: str) -> Document | Dropped:
         """Return the record as a document, or the reason why it is none."""
         text = record.content
         if record.is_html:
             if too_complex(text, self.extractor):
-                return "too_complex"
+                return Dropped(record.offset, "too_complex")
             text = main_text(text, self.extractor)
         if not text.strip():
-            return "no_text" if record.is_html else "empty"
+            return Dropped(record.offset, "no_text" if record.is_html else "empty")
         if len(text.encode()) > self.max_text_bytes:
-            return "too_large"
+            return Dropped(record.offset, "too_large")
         return Document(
             text=text,
-            id=document_id(record.digest, record.offset),
+            id=document_id(record.digest, record.offset, name if self.source.document_per_file else ""),
             metadata={
                 "url": record.url,
                 "source_uri": name,
                 "record_offset": record.offset,
                 "record_digest": record.digest,
                 "crawl_time": record.crawl_time,
+                **({"licence": record.licence} if self.source.states_licence else {}),
             },
         )
-
-
-def crawl_pages(path: Path, limits: Limits) -> Iterator[Record | Dropped]:
-    """Yield the pages of a WARC file; a second record of the same identifier is dropped."""
-    if path.stat().st_size == 0:
-        yield Dropped(0, "empty_file")
-    seen: set[str] = set()
-    for raw in raw_records(path, limits.record):
-        yield page_of(raw, limits, seen) if isinstance(raw, RawRecord) else raw
 
 
 class ErrorList:
@@ -147,7 +142,7 @@ def merge_errors(out: Path, count: int) -> None:
                     merged.write(line + "\n")
 
 
-def keep_first(out: Path, limit: int, counts: dict[str, int]) -> dict[str, int]:
+def keep_first(out: Path, limit: int, counts: dict[str, int], schema: pa.Schema) -> dict[str, int]:
     """Shorten the parts so that the first `limit` documents are left, and return the counts that are then true."""
     left, counts = limit, dict(counts)
     for part in parts(out / "documents"):
@@ -156,7 +151,7 @@ def keep_first(out: Path, limit: int, counts: dict[str, int]) -> dict[str, int]:
             left -= pq.read_metadata(part).num_rows
             continue
         over = held[left:]
-        write_documents(part, out, PROVENANCE, held[:left])
+        write_documents(part, out, schema, held[:left])
         left = 0
         counts["kept"] -= len(over)
         counts["text_bytes"] -= sum(len(document.text.encode()) for document in over)

@@ -1,19 +1,25 @@
-"""Where documents come from: one config a kind of source, told apart by its `kind` or by the form of a URI."""
+"""Where documents come from: the kinds of source, told apart by their `kind` or by the form of a URI."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from pipelines.artifacts.errors import UserError
-from pipelines.artifacts.pins import FileRoot, Root, source_files
+from pipelines.artifacts.pins import source_files
 from pipelines.artifacts.stage import StageConfig
+from pipelines.corpus.book_sources import EpubSource, HtmlSource, JatsSource, PdfSource, TextSource
+from pipelines.corpus.byte_shards import Slice
+from pipelines.corpus.code_source import CodeSource
+from pipelines.corpus.file_source import FileSource, Source
+from pipelines.corpus.hub_source import HUB, HubSource
+from pipelines.corpus.readers.records import Dropped, Limits, Record
+from pipelines.corpus.row_sources import ConversationsSource, JsonlSource, ParquetSource
+from pipelines.corpus.sniffing import first_row, xml_root
+from pipelines.corpus.wiki_source import WikiSource
 
 WARC = (".warc", ".warc.gz", ".warc.zst", ".warc.lz4")
-JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".json.gz")
-PARQUET = (".parquet",)
-SUPPORTED = "name docs:, or a file, folder or glob of .warc[.gz|.zst|.lz4], .jsonl[.gz|.zst], .json.gz or .parquet"
 
 
 class DocsSource(StageConfig):
@@ -23,22 +29,6 @@ class DocsSource(StageConfig):
     kind: Literal["docs"] = Field("docs", description="Pages rendered from the objects of the examples stage")
 
 
-class FileSource(StageConfig):
-    """Files on this machine, whose content enters the key and whose place does not."""
-
-    pinned: ClassVar[frozenset[str]] = frozenset({"path"})
-    suffixes: ClassVar[tuple[str, ...]]
-    path: Path = Field(description="A file, a folder (searched in depth) or a glob")
-
-    def files(self) -> dict[str, Path]:
-        """Return the files by their names inside the source, in order; raise UserError when there is none."""
-        return source_files(self.path, self.suffixes)
-
-    def roots(self) -> Mapping[str, Root]:
-        """Return the files as an input pinned by content."""
-        return {"path": FileRoot(self.files())}
-
-
 class WarcSource(FileSource):
     """A web crawl."""
 
@@ -46,58 +36,87 @@ class WarcSource(FileSource):
     suffixes: ClassVar[tuple[str, ...]] = WARC
     kind: Literal["warc"] = Field("warc", description="Web crawl; its HTML pages answered with 200 become documents")
 
+    def records(self, piece: Slice, limits: Limits) -> Iterator[Record | Dropped]:
+        """Yield the pages of a crawl file."""
+        from pipelines.corpus.readers.crawl_pages import crawl_pages
 
-class JsonlSource(FileSource):
-    """Text in JSON objects, one a line."""
-
-    model_config = ConfigDict(title="JSON lines")
-    suffixes: ClassVar[tuple[str, ...]] = JSONL
-    kind: Literal["jsonl"] = Field("jsonl", description="One JSON object a line; its text is taken as it is")
-    text_field: str = Field("text", min_length=1, description="Field that holds the text")
-    url_field: str = Field("url", description="Field that holds the URL, where there is one")
+        return crawl_pages(piece.path, limits)
 
 
-class ParquetSource(FileSource):
-    """Text in a column of a table."""
-
-    model_config = ConfigDict(title="Parquet files")
-    suffixes: ClassVar[tuple[str, ...]] = PARQUET
-    kind: Literal["parquet"] = Field("parquet", description="One row a document; its text is taken as it is")
-    text_field: str = Field("text", min_length=1, description="Column that holds the text")
-    url_field: str = Field("url", description="Column that holds the URL, where there is one")
-
-
-FILE_SOURCES: tuple[type[WarcSource] | type[JsonlSource] | type[ParquetSource], ...] = (
+FILE_SOURCES: tuple[type[FileSource], ...] = (
     WarcSource,
     JsonlSource,
     ParquetSource,
+    HtmlSource,
+    TextSource,
+    EpubSource,
+    PdfSource,
+    WikiSource,
+    JatsSource,
 )
+"""Kinds that the name of a file tells; JSON lines and XML share endings and are looked into."""
+DATA = frozenset({WarcSource, JsonlSource, ParquetSource, ConversationsSource})
+TELLING: tuple[type[FileSource], ...] = (*FILE_SOURCES, CodeSource)
+BY_NAME: tuple[type[FileSource], ...] = (*TELLING, ConversationsSource)
+PREFIXED = {str(kind.model_fields["kind"].default): kind for kind in BY_NAME}
+SUPPORTED = f"name docs:, {HUB}OWNER/NAME@REVISION, or a file, folder or glob of " + ", ".join(PREFIXED)
 
 
-def source_from_uri(uri: str) -> "DocsSource | FileSource":
-    """Return the source that a URI names by its form; raise UserError saying what is supported."""
+def source_from_uri(uri: str) -> "DocsSource | Source":
+    """Return the source that a URI names by its form or by `KIND:`; raise UserError saying what is supported."""
     if uri in ("docs", "docs:"):
         return DocsSource()
+    if uri.startswith(HUB):
+        return HubSource.from_uri(uri)
+    prefix, colon, rest = uri.partition(":")
+    if colon and prefix in PREFIXED and rest:
+        return PREFIXED[prefix](path=_path(rest))
     text = uri.removeprefix("file://")
     if "://" in text or not text:
         raise UserError(f"ingest.source: {uri!r} is no source this machine can read; {SUPPORTED}")
-    path = Path(text).expanduser()
-    for kind in FILE_SOURCES:
-        if text.lower().endswith(kind.suffixes) and not path.is_dir():
-            return kind(path=path)
+    path = _path(text)
+    if not path.is_dir():
+        for kind in FILE_SOURCES:
+            if text.lower().endswith(kind.suffixes):
+                return _told(kind, path)(path=path)
     return _by_content(path, uri)
+
+
+def _path(text: str) -> Path:
+    return Path(text.removeprefix("file://")).expanduser()
 
 
 def _by_content(path: Path, uri: str) -> FileSource:
     """Return the one kind of source that a folder or a glob holds."""
     if path.is_file():
         raise UserError(f"ingest.source: {uri!r} is of no supported kind; {SUPPORTED}")
-    files = source_files(path, WARC + JSONL + PARQUET)
-    held = [kind for kind in FILE_SOURCES if any(name.lower().endswith(kind.suffixes) for name in files)]
+    files = source_files(path, tuple(suffix for kind in TELLING for suffix in kind.suffixes))
+    held: list[type[FileSource]] = []
+    for kind in TELLING:
+        first = next((file for name, file in files.items() if name.lower().endswith(kind.suffixes)), None)
+        told = first and _told(kind, first)
+        if told and told not in held:
+            held.append(told)
+    if DATA.intersection(held):  # notes and scripts beside data are no part of it
+        held = [kind for kind in held if kind not in (TextSource, CodeSource)]
     if len(held) > 1:
-        kinds = " and ".join(kind.model_fields["kind"].default for kind in held)
-        raise UserError(f"ingest.source: {uri!r} holds {kinds} files; name one kind by a glob, such as {uri}/*.jsonl")
+        names = sorted(kind.model_fields["kind"].default for kind in held)
+        raise UserError(
+            f"ingest.source: {uri!r} holds {' and '.join(names)} files; name one kind by a glob, such as "
+            f"{uri}/*{held[0].suffixes[0]}, or by a prefix, such as {names[0]}:{uri}"
+        )
     return held[0](path=path)
+
+
+def _told(kind: type[FileSource], file: Path) -> type[FileSource]:
+    """Return the kind that a file of a shared ending is by what it holds."""
+    if kind is JsonlSource and file.is_file():
+        from pipelines.corpus.readers.conversations import has_turns
+
+        return ConversationsSource if has_turns(first_row(file)) else JsonlSource
+    if kind in (WikiSource, JatsSource) and file.is_file():
+        return WikiSource if xml_root(file) == "mediawiki" else JatsSource
+    return kind
 
 
 def _from_text(value: Any) -> Any:
@@ -105,6 +124,21 @@ def _from_text(value: Any) -> Any:
 
 
 SourceConfig = Annotated[
-    Annotated[DocsSource | WarcSource | JsonlSource | ParquetSource, Field(discriminator="kind")],
+    Annotated[
+        DocsSource
+        | WarcSource
+        | JsonlSource
+        | ParquetSource
+        | ConversationsSource
+        | HtmlSource
+        | TextSource
+        | EpubSource
+        | PdfSource
+        | JatsSource
+        | CodeSource
+        | WikiSource
+        | HubSource,
+        Field(discriminator="kind"),
+    ],
     BeforeValidator(_from_text),
 ]

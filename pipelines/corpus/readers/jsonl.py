@@ -20,15 +20,24 @@ def json_records(
 
     Of a plain file the lines that begin at `start` or later and before `end` can be read by themselves.
     """
+    for offset, line, row in json_rows(path, limits, start, end):
+        yield row if isinstance(row, Dropped) else _record(offset, line, row, text_field, url_field)
+
+
+def json_rows(
+    path: Path, limits: Limits, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, bytes, dict[str, Any] | Dropped]]:
+    """Yield each line with its offset and its object, or why it holds none."""
     for offset, line in _lines(path, limits.record, start):
         if end is not None and offset >= end:
             return
         if offset < start:
             continue  # the slice before has this line
         if isinstance(line, str):
-            yield Dropped(offset, line)
+            yield offset, b"", Dropped(offset, line)
         else:
-            yield _record(offset, line, text_field, url_field, limits)
+            line = line.removeprefix(BOM) if offset == 0 else line
+            yield offset, line, _row(offset, line)
 
 
 def _lines(path: Path, max_bytes: int, start: int) -> Iterator[tuple[int, bytes | str]]:
@@ -58,16 +67,17 @@ def _lines(path: Path, max_bytes: int, start: int) -> Iterator[tuple[int, bytes 
         yield offset, "too_large" if passed + len(held) > max_bytes else bytes(held)
 
 
-def _record(offset: int, line: bytes, text_field: str, url_field: str, limits: Limits) -> Record | Dropped:
-    line = line.removeprefix(BOM) if offset == 0 else line
+def _row(offset: int, line: bytes) -> dict[str, Any] | Dropped:
     if not line.strip():
         return Dropped(offset, "blank_line")
     try:
         row = parsed(line)
     except (ValueError, RecursionError):
         return Dropped(offset, "bad_json")
-    if not isinstance(row, dict):
-        return Dropped(offset, "not_an_object")
+    return row if isinstance(row, dict) else Dropped(offset, "not_an_object")
+
+
+def _record(offset: int, line: bytes, row: dict[str, Any], text_field: str, url_field: str) -> Record | Dropped:
     text = row.get(text_field)
     if text is None:
         return Dropped(offset, "no_text")

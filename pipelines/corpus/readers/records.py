@@ -19,6 +19,8 @@ class Record:
     crawl_time: str
     content: str
     is_html: bool
+    licence: str = ""
+    """An SPDX identifier, or the source's own words; only kinds of source that state licences have one."""
 
 
 @dataclass(frozen=True, slots=True)

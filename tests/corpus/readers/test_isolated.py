@@ -1,0 +1,31 @@
+"""A child process takes what a parser does to itself, and the next question finds a new one."""
+
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from pipelines.corpus.readers.isolated import CRASHED, TOO_SLOW, ChildDied, Isolated
+
+
+def work(what: str, value: Any = None) -> Any:
+    """Answer, or do what parsers do."""
+    if what == "hang":
+        while True:
+            pass
+    if what == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "explode":
+        return len(bytearray(4 << 30))
+    return value
+
+
+@pytest.mark.parametrize(("what", "reason"), [("hang", TOO_SLOW), ("crash", CRASHED), ("explode", "out_of_memory")])
+def test_a_question_that_kills_the_child_costs_only_itself(what: str, reason: str) -> None:
+    child = Isolated(work, cpu_seconds=1)
+    assert child("say", ["ü", {"a": 1.5}]) == ["ü", {"a": 1.5}]
+    with pytest.raises(ChildDied) as died:
+        child(what)
+    assert died.value.reason == reason
+    assert child("say", "again") == "again"
