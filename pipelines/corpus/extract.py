@@ -67,3 +67,8 @@ def main_text(html: str, extractor: Extractor) -> str:
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
     return (trafilatura.extract(html, fast=True, include_comments=False, deduplicate=False) or "").strip()
+
+
+def reason_and_text(html: str, extractor: Extractor) -> tuple[str, str]:
+    """Return why the page is refused, or an empty reason and its main text."""
+    return ("too_complex", "") if too_complex(html, extractor) else ("", main_text(html, extractor))

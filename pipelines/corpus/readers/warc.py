@@ -29,17 +29,35 @@ class RawRecord:
 
     offset: int
     """Where it begins in the file, or in the decompressed stream where no gzip member begins with it."""
-    data: bytes
+    data: bytes | bytearray
+    end: int | None = None
+    """Where it ends in `data`, if the line ends after it came along."""
 
 
 def raw_records(path: Path, max_bytes: int) -> Iterator[RawRecord | Dropped]:
     """Yield the records of a WARC file in order; those over `max_bytes`, damaged or cut come as `Dropped`."""
     window = Window(pieces(path), path if is_plain(path) else None)
     while window.next_segment():
+        yield from _whole_members(window, max_bytes)
         while window.skip_newlines():
             yield _next(window, max_bytes)
+            yield from _whole_members(window, max_bytes)
         if window.broken and not window.blamed:
-            yield Dropped(window.offset(), "damaged_compression")
+            yield Dropped(window.offset(), window.broken)
+
+
+def _whole_members(window: "Window", max_bytes: int) -> Iterator[RawRecord]:
+    """Yield the records that come next and are a gzip member each, as nearly all are, without a copy of their bytes."""
+    while piece := window.next_member():
+        data = piece.data
+        blank = data.find(b"\r\n\r\n", 0, MAX_HEADER) if LINE.match(data) else -1
+        blank = -1 if data.find(b"\n\n", 0, max(blank, 0)) >= 0 else blank
+        length = LENGTH.search(data, 0, blank + 2) if blank >= 0 else None
+        size = blank + 4 + int(length[1]) if length else 0
+        if not length or size > max_bytes or data[size:] != b"\r\n\r\n":
+            return
+        window.pass_member()
+        yield RawRecord(piece.member or 0, data, size)
 
 
 def _next(window: "Window", max_bytes: int) -> RawRecord | Dropped:
@@ -97,31 +115,49 @@ class Window:
         self.plain = plain
         self.data = bytearray()
         self.position = 0
-        self.ended = self.broken = self.blamed = False
+        self.ended = self.blamed = False
+        self.broken = ""
+        """Why the segment ended before the file did."""
         self.own_members = True
         self._starts = 0
         self._members: deque[tuple[int, int]] = deque()
         self._source = source
+        self._waiting: Piece | None = None
         self._over = False
 
     def next_segment(self) -> bool:
         """Begin after a place that could not be decompressed; return whether anything is left."""
         if self._over:
             return False
-        self.ended = self.broken = self.blamed = False
+        self.ended = self.blamed = False
+        self.broken = ""
         return True
+
+    def next_member(self) -> Piece | None:
+        """Return the next piece if it is a whole gzip member and nothing before it is held; it is not taken."""
+        if self.data or self.ended:
+            return None
+        self._waiting = self._waiting or next(self._source, None)
+        return self._waiting if self._waiting and self._waiting.whole else None
+
+    def pass_member(self) -> None:
+        """Let the member that `next_member` returned go as a record."""
+        self.position += len(self._waiting.data) if self._waiting else 0
+        self._waiting = None
+        self._starts += 1
 
     def fill(self, count: int) -> bool:
         """Hold at least `count` bytes, if the segment has as many."""
         while len(self.data) < count and not self.ended:
-            piece = next(self._source, None)
+            piece, self._waiting = self._waiting or next(self._source, None), None
             if piece is None:
                 self.ended = self._over = True
                 break
             if piece.member is not None:
                 self._members.append((self.position + len(self.data), piece.member))
             self.data += piece.data
-            self.ended = self.broken = piece.broken
+            self.broken = piece.broken
+            self.ended = bool(piece.broken)
         return len(self.data) >= count
 
     def fill_header(self) -> int | None:
