@@ -11,7 +11,9 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +22,7 @@ from pipelines.corpus.extract import Extractor
 from pipelines.corpus.extractor_child import ANSWER, COUNT, OUT_OF_MEMORY, REASON
 from pipelines.corpus.readers.records import Dropped, Record, storable
 
+COMMAND = (sys.executable, "-P", "-m", "pipelines.corpus.extractor_child")
 BATCH_CHARS = 1 << 20
 BATCH_PAGES = 256
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT})
@@ -128,13 +131,13 @@ class ExtractorProcess:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._child:
             return self._child
-        limits = (str(self.limits.cpu_seconds), str(self.limits.memory_bytes))
+        arguments = (self.limits.cpu_seconds, self.limits.memory_bytes, os.getpid())
         self._child = child = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.corpus.extractor_child", self.call, self.extractor, *limits, f"{os.getpid()}"],
+            [*COMMAND, self.call, self.extractor, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # parsers print parts of pages there
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)},
             bufsize=1 << 20,
         )
         if child.stdout is None or child.stdout.read(1) != b"\0":
@@ -147,8 +150,9 @@ class ExtractorProcess:
         if child is None:
             return 0
         for pipe in (child.stdin, child.stdout):
-            if pipe:
-                pipe.close()
+            with suppress(BrokenPipeError):  # a page that did not reach it is still in the buffer
+                if pipe:
+                    pipe.close()
         return child.wait()
 
 

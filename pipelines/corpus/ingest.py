@@ -31,12 +31,19 @@ class IngestConfig(StageConfig):
     max_text_bytes: int = Field(
         MEGABYTE, ge=1_000, le=100 * MEGABYTE, description="Documents with more text than this are dropped"
     )
+    max_page_cpu_seconds: float = Field(
+        60, gt=0, le=3_600, description="CPU time of one page, far above what a page that passes by its form takes"
+    )
+    max_page_memory_bytes: int = Field(
+        4_000 * MEGABYTE, ge=500 * MEGABYTE, le=64_000 * MEGABYTE, description="Address space of the extracting process"
+    )
     max_documents: int | None = Field(None, ge=1, description="Keep only the first documents, in file order")
     workers: int = Field(1, ge=1, le=1024, description="Processes; the result does not depend on it")
 
 
 def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> Metrics:
     """Write the documents of the source, a part a file, and list what was lost and why."""
+    from pipelines.corpus.extraction import PageLimits
     from pipelines.corpus.intake import Intake, keep_first, merge_errors
     from pipelines.corpus.pages import write_crawl
     from pipelines.corpus.readers.records import Limits
@@ -54,6 +61,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
         out=out,
         extractor=config.extractor,
         limits=Limits(record=config.max_record_bytes, page=config.max_page_bytes),
+        page_limits=PageLimits(config.max_page_cpu_seconds, config.max_page_memory_bytes),
         max_text_bytes=config.max_text_bytes,
         max_documents=config.max_documents,
     )
@@ -71,7 +79,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
 
 INGEST = Stage(
     "ingest",
-    version=1,
+    version=2,
     run=ingest,
     libraries=("fastwarc", "resiliparse", "trafilatura", "lxml", "orjson", "pyarrow"),
     resumable=True,

@@ -19,7 +19,8 @@ from pipelines.corpus.documents import (
     read_documents,
     write_documents,
 )
-from pipelines.corpus.extract import Extractor, main_text, too_complex
+from pipelines.corpus.extract import Extractor
+from pipelines.corpus.extraction import ExtractorProcess, PageLimits
 from pipelines.corpus.readers.http_page import page_of
 from pipelines.corpus.readers.jsonl import json_records
 from pipelines.corpus.readers.records import Dropped, Limits, Record
@@ -42,6 +43,7 @@ class Intake:
     out: Path
     extractor: Extractor
     limits: Limits
+    page_limits: PageLimits
     max_text_bytes: int
     max_documents: int | None
 
@@ -50,8 +52,12 @@ class Intake:
         name, path = self.files[index]
         counts: Counter[str] = Counter({"in": 0, "kept": 0})
         errors = ErrorList(name)
-        with PartWriter(self.out / "documents" / part_name(index), self.out, PROVENANCE) as writer:
-            for item in self.items(path):
+        part = self.out / "documents" / part_name(index)
+        with (
+            PartWriter(part, self.out, PROVENANCE) as writer,
+            ExtractorProcess(self.extractor, self.page_limits) as extraction,
+        ):
+            for item in extraction.results(self.items(path)):
                 dropped = item if isinstance(item, Dropped) else None
                 if isinstance(item, Record):
                     found = self.document(item, name)
@@ -81,12 +87,8 @@ class Intake:
         return crawl_pages(path, self.limits)
 
     def document(self, record: Record, name: str) -> Document | str:
-        """Return the record as a document, or the reason why it is none."""
+        """Return the record, a page as its main text, as a document, or the reason why it is none."""
         text = record.content
-        if record.is_html:
-            if too_complex(text, self.extractor):
-                return "too_complex"
-            text = main_text(text, self.extractor)
         if not text.strip():
             return "no_text" if record.is_html else "empty"
         if len(text.encode()) > self.max_text_bytes:
