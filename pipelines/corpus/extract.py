@@ -6,7 +6,7 @@ which these are beyond any real page is refused before it is parsed.
 
 import logging
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from resiliparse.extract.html2text import extract_plain_text
 
@@ -21,6 +21,8 @@ MAX_ATTRIBUTES = 10_000
 """Attributes of one tag: 100,000 take 50 s."""
 MAX_TAGS = {"fast": 1_000_000, "quality": 50_000}
 """Tags of a page: Trafilatura takes 8 s for 200,000 line breaks."""
+PARSED_DEPTH = 255
+"""Nested tags up to which libxml2 parses a page by default; below them it sees nothing."""
 SAFE_TAGS = 2_000
 """Below this many tags neither blocks nor options can be too many."""
 SAFE_CHARS = 1 << 17
@@ -66,7 +68,22 @@ def main_text(html: str, extractor: Extractor) -> str:
     import trafilatura  # 0.4 s: only those who ask for it wait
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
-    return (trafilatura.extract(html, fast=True, include_comments=False, deduplicate=False) or "").strip()
+    text = trafilatura.extract(html, fast=True, include_comments=False, deduplicate=False)
+    if not text and html.count("<") > PARSED_DEPTH:
+        text = trafilatura.extract(_deep_tree(html), fast=True, include_comments=False, deduplicate=False)
+    return (text or "").strip()
+
+
+def _deep_tree(html: str) -> Any:
+    """Return the tree of a page that may be nested up to 2,048 deep, which is more than libxml2 parses unasked."""
+    from lxml.etree import ParserError
+    from lxml.html import HTMLParser, document_fromstring
+
+    parser = HTMLParser(huge_tree=True, remove_comments=True, remove_pis=True, encoding="utf-8")
+    try:
+        return document_fromstring(html.encode("utf-8", "replace"), parser=parser)
+    except ParserError:
+        return None
 
 
 def reason_and_text(html: str, extractor: Extractor) -> tuple[str, str]:

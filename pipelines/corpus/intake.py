@@ -21,12 +21,14 @@ from pipelines.corpus.documents import (
 )
 from pipelines.corpus.extract import Extractor
 from pipelines.corpus.extraction import ExtractorProcess, PageLimits
+from pipelines.corpus.readers.arc import arc_records, is_arc
 from pipelines.corpus.readers.http_page import page_of
 from pipelines.corpus.readers.jsonl import json_records
 from pipelines.corpus.readers.records import Dropped, Limits, Record
 from pipelines.corpus.readers.tables import parquet_records
 from pipelines.corpus.readers.warc import RawRecord, raw_records
-from pipelines.corpus.sources import DocsSource, JsonlSource, ParquetSource, WarcSource
+from pipelines.corpus.readers.wet import wet_records
+from pipelines.corpus.sources import DocsSource, JsonlSource, ParquetSource, WarcSource, WetSource
 
 ROWS_PER_REASON = 100
 """Rows that errors.jsonl lists of one reason; the counts are whole all the same."""
@@ -38,7 +40,7 @@ ORDINARY = frozenset({"warcinfo", "request", "metadata", "resource", "conversion
 class Intake:
     """What all shards of an ingestion share; it is sent to worker processes."""
 
-    source: DocsSource | WarcSource | JsonlSource | ParquetSource
+    source: DocsSource | WarcSource | WetSource | JsonlSource | ParquetSource
     files: tuple[tuple[str, Path], ...]
     out: Path
     extractor: Extractor
@@ -84,6 +86,8 @@ class Intake:
             return json_records(path, source.text_field, source.url_field, self.limits)
         if isinstance(source, ParquetSource):
             return parquet_records(path, source.text_field, source.url_field)
+        if isinstance(source, WetSource):
+            return wet_records(path, self.limits)
         return crawl_pages(path, self.limits)
 
     def document(self, record: Record, name: str) -> Document | str:
@@ -107,11 +111,12 @@ class Intake:
 
 
 def crawl_pages(path: Path, limits: Limits) -> Iterator[Record | Dropped]:
-    """Yield the pages of a WARC file; a second record of the same identifier is dropped."""
+    """Yield the pages of a WARC or ARC file; a second record of the same identifier is dropped."""
     if path.stat().st_size == 0:
         yield Dropped(0, "empty_file")
     seen: set[str] = set()
-    for raw in raw_records(path, limits.record):
+    records = arc_records if is_arc(path) else raw_records
+    for raw in records(path, limits.record):
         yield page_of(raw, limits, seen) if isinstance(raw, RawRecord) else raw
 
 

@@ -10,10 +10,11 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import StageConfig
 
-WARC = (".warc", ".warc.gz", ".warc.zst", ".warc.lz4")
+WARC = (".warc", ".warc.gz", ".warc.zst", ".warc.lz4", ".arc", ".arc.gz")
+WET = (".wet", ".wet.gz", ".wet.zst")
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".json.gz")
 PARQUET = (".parquet",)
-SUPPORTED = "name docs:, or a file, folder or glob of .warc[.gz|.zst|.lz4], .jsonl[.gz|.zst], .json.gz or .parquet"
+SUPPORTED = "name docs:, or a file, folder or glob of .warc[.gz|.zst|.lz4], .arc[.gz], .wet[.gz|.zst], .jsonl[.gz|.zst], .json.gz or .parquet"
 
 
 class DocsSource(StageConfig):
@@ -42,9 +43,17 @@ class FileSource(StageConfig):
 class WarcSource(FileSource):
     """A web crawl."""
 
-    model_config = ConfigDict(title="WARC files")
+    model_config = ConfigDict(title="WARC and ARC files")
     suffixes: ClassVar[tuple[str, ...]] = WARC
     kind: Literal["warc"] = Field("warc", description="Web crawl; its HTML pages answered with 200 become documents")
+
+
+class WetSource(FileSource):
+    """The text of a web crawl, as the crawl itself extracted it."""
+
+    model_config = ConfigDict(title="WET files")
+    suffixes: ClassVar[tuple[str, ...]] = WET
+    kind: Literal["wet"] = Field("wet", description="Text of a crawl's pages; it is taken as it is")
 
 
 class JsonlSource(FileSource):
@@ -67,8 +76,9 @@ class ParquetSource(FileSource):
     url_field: str = Field("url", description="Column that holds the URL, where there is one")
 
 
-FILE_SOURCES: tuple[type[WarcSource] | type[JsonlSource] | type[ParquetSource], ...] = (
+FILE_SOURCES: tuple[type[WarcSource] | type[WetSource] | type[JsonlSource] | type[ParquetSource], ...] = (
     WarcSource,
+    WetSource,
     JsonlSource,
     ParquetSource,
 )
@@ -92,7 +102,7 @@ def _by_content(path: Path, uri: str) -> FileSource:
     """Return the one kind of source that a folder or a glob holds."""
     if path.is_file():
         raise UserError(f"ingest.source: {uri!r} is of no supported kind; {SUPPORTED}")
-    files = source_files(path, WARC + JSONL + PARQUET)
+    files = source_files(path, WARC + WET + JSONL + PARQUET)
     held = [kind for kind in FILE_SOURCES if any(name.lower().endswith(kind.suffixes) for name in files)]
     if len(held) > 1:
         kinds = " and ".join(kind.model_fields["kind"].default for kind in held)
@@ -105,6 +115,6 @@ def _from_text(value: Any) -> Any:
 
 
 SourceConfig = Annotated[
-    Annotated[DocsSource | WarcSource | JsonlSource | ParquetSource, Field(discriminator="kind")],
+    Annotated[DocsSource | WarcSource | WetSource | JsonlSource | ParquetSource, Field(discriminator="kind")],
     BeforeValidator(_from_text),
 ]
