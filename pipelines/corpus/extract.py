@@ -28,43 +28,63 @@ SAFE_TAGS = 2_000
 SAFE_CHARS = 1 << 17
 """Below this length the attributes of one tag cost 3 s at the very worst."""
 
-TAG = re.compile(r"""<[a-zA-Z](?:[^>=]*+=\s*+(?:"[^"]*+"|'[^']*+')?)*+[^>=]*+""")
-QUOTED = re.compile(r"""=\s*+(?:"[^"]*+"|'[^']*+')""")
-BLOCK = re.compile(r"<(/?)(div|article)\b|<", re.IGNORECASE)
+TAG = re.compile(rb"""<[a-zA-Z](?:[^>=]*+=\s*+(?:"[^"]*+"|'[^']*+')?)*+[^>=]*+""")
+QUOTED = re.compile(rb"""=\s*+(?:"[^"]*+"|'[^']*+')""")
+BLOCK = re.compile(rb"<(/?)(div|article)\b|<")
 
 
 def too_complex(html: str, extractor: Extractor) -> bool:
     """Return whether the page's form would take an extractor more than a few seconds."""
-    tags = html.count("<")
-    if tags > MAX_TAGS[extractor] or (len(html) > SAFE_CHARS and _attributes(html) > MAX_ATTRIBUTES):
+    page = html.encode("utf-8", "replace")
+    tags = page.count(b"<")
+    if tags > MAX_TAGS[extractor] or (len(page) > SAFE_CHARS and _attributes(page, tags) > MAX_ATTRIBUTES):
         return True
-    if tags < SAFE_TAGS:
+    opened = tags - page.count(b"</") if tags > SAFE_TAGS else 0
+    if tags * opened <= MAX_NESTING and opened <= MAX_OPTIONS:
         return False
-    lowered = html.lower()
-    blocks = lowered.count("<div") + lowered.count("<article")
-    return lowered.count("<option") > MAX_OPTIONS or (tags * blocks > MAX_NESTING and _nesting(html) > MAX_NESTING)
+    lowered = page.lower()
+    blocks = lowered.count(b"<div") + lowered.count(b"<article")
+    return lowered.count(b"<option") > MAX_OPTIONS or (tags * blocks > MAX_NESTING and _nesting(lowered) > MAX_NESTING)
 
 
-def _nesting(html: str) -> int:
+def _nesting(lowered: bytes) -> int:
     """Return the sum over all tags of the blocks that are open there."""
     open_blocks = total = 0
-    for found in BLOCK.finditer(html):
+    for found in BLOCK.finditer(lowered):
         if found[2]:
             open_blocks = max(open_blocks + (-1 if found[1] else 1), 0)
         total += open_blocks
     return total
 
 
-def _attributes(html: str) -> int:
-    """Return about how many attributes the richest tag has."""
-    long = [tag for tag in TAG.findall(html) if len(tag) > 2 * MAX_ATTRIBUTES]
-    return max((len(re.split(r"[\s/]+", QUOTED.sub("= ", tag))) for tag in long), default=0)
+def _attributes(page: bytes, tags: int) -> int:
+    """Return about how many attributes the richest tag has, or 0 where none can have many.
+
+    A tag of many attributes is long without a `>`, or has many of them in quotes; one that hides its quoted `>` behind
+    as many `<` is left to the limit in CPU time.
+    """
+    if page.count(b">") - tags <= MAX_ATTRIBUTES and not _is_long_without_end(page):
+        return 0
+    long = [tag for tag in TAG.findall(page) if len(tag) > 2 * MAX_ATTRIBUTES]
+    return max((len(re.split(rb"[\s/]+", QUOTED.sub(b"= ", tag))) for tag in long), default=0)
+
+
+def _is_long_without_end(page: bytes) -> bool:
+    """Return whether no `>` is found over as many bytes as the attributes of too rich a tag take at least."""
+    at = 0
+    while len(page) - at > 2 * MAX_ATTRIBUTES:
+        last = page.rfind(b">", at, at + 2 * MAX_ATTRIBUTES)
+        if last < 0:
+            return True
+        at = last + 1
+    return False
 
 
 def main_text(html: str, extractor: Extractor) -> str:
     """Return the page's main text, paragraphs apart, or an empty string where it has none."""
     if extractor == "fast":
-        return str(extract_plain_text(html, preserve_formatting=True, main_content=True, alt_texts=False)).strip()
+        text = extract_plain_text(html, preserve_formatting=True, main_content=True, alt_texts=False, comments=False)
+        return str(text).strip()
     import trafilatura  # 0.4 s: only those who ask for it wait
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text

@@ -23,7 +23,7 @@ WHOLE = 1 << 24
 SHORTEST = 18
 """Bytes of the header and the trailer of a gzip member."""
 MAX_RATIO = 200
-"""Bytes for a byte, above which a stream longer than `BOMB_FLOOR` is no text: zeros inflate 1029 to 1, HTML below 50."""
+"""Bytes for a byte above which a stream longer than `BOMB_FLOOR` is no text: zeros inflate 1029 to 1, HTML under 50."""
 BOMB_FLOOR = 1 << 26
 GZIP = b"\x1f\x8b\x08"
 FRAMED: dict[bytes, Any] = {b"\x28\xb5\x2f\xfd": ZstdReader, b"\x04\x22\x4d\x18": Lz4Reader}
