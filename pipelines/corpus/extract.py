@@ -9,6 +9,7 @@ import re
 from typing import Any, Literal
 
 from resiliparse.extract.html2text import extract_plain_text
+from resiliparse.parse.html import HTMLTree
 
 Extractor = Literal["fast", "quality"]
 
@@ -33,9 +34,8 @@ QUOTED = re.compile(rb"""=\s*+(?:"[^"]*+"|'[^']*+')""")
 BLOCK = re.compile(rb"<(/?)(div|article)\b|<")
 
 
-def too_complex(html: str, extractor: Extractor) -> bool:
+def too_complex(page: bytes, extractor: Extractor) -> bool:
     """Return whether the page's form would take an extractor more than a few seconds."""
-    page = html.encode("utf-8", "replace")
     tags = page.count(b"<")
     if tags > MAX_TAGS[extractor] or (len(page) > SAFE_CHARS and _attributes(page, tags) > MAX_ATTRIBUTES):
         return True
@@ -70,42 +70,48 @@ def _attributes(page: bytes, tags: int) -> int:
 
 
 def _is_long_without_end(page: bytes) -> bool:
-    """Return whether no `>` is found over as many bytes as the attributes of too rich a tag take at least."""
+    """Return whether as many words as a tag may have attributes stand anywhere without a `>` among them."""
     at = 0
     while len(page) - at > 2 * MAX_ATTRIBUTES:
         last = page.rfind(b">", at, at + 2 * MAX_ATTRIBUTES)
         if last < 0:
-            return True
+            last = page.find(b">", at)
+            last = len(page) if last < 0 else last
+            stretch = page[at:last]
+            if len(stretch.split()) + stretch.count(b"/") > MAX_ATTRIBUTES:
+                return True
         at = last + 1
     return False
 
 
-def main_text(html: str, extractor: Extractor) -> str:
-    """Return the page's main text, paragraphs apart, or an empty string where it has none."""
+def main_text(page: bytes, extractor: Extractor) -> str:
+    """Return the main text of a page in UTF-8, paragraphs apart, or an empty string where it has none."""
     if extractor == "fast":
-        text = extract_plain_text(html, preserve_formatting=True, main_content=True, alt_texts=False, comments=False)
+        tree = HTMLTree.parse_from_bytes(page, "utf-8")
+        text = extract_plain_text(tree, preserve_formatting=True, main_content=True, alt_texts=False, comments=False)
         return str(text).strip()
     import trafilatura  # 0.4 s: only those who ask for it wait
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
+    html = page.decode("utf-8", "replace")
     text = trafilatura.extract(html, fast=True, include_comments=False, deduplicate=False)
-    if not text and html.count("<") > PARSED_DEPTH:
-        text = trafilatura.extract(_deep_tree(html), fast=True, include_comments=False, deduplicate=False)
+    if not text and page.count(b"<") > PARSED_DEPTH:
+        text = trafilatura.extract(_deep_tree(page), fast=True, include_comments=False, deduplicate=False)
     return (text or "").strip()
 
 
-def _deep_tree(html: str) -> Any:
+def _deep_tree(page: bytes) -> Any:
     """Return the tree of a page that may be nested up to 2,048 deep, which is more than libxml2 parses unasked."""
     from lxml.etree import ParserError
     from lxml.html import HTMLParser, document_fromstring
 
     parser = HTMLParser(huge_tree=True, remove_comments=True, remove_pis=True, encoding="utf-8")
     try:
-        return document_fromstring(html.encode("utf-8", "replace"), parser=parser)
+        return document_fromstring(page, parser=parser)
     except ParserError:
         return None
 
 
-def reason_and_text(html: str, extractor: Extractor) -> tuple[str, str]:
-    """Return why the page is refused, or an empty reason and its main text."""
-    return ("too_complex", "") if too_complex(html, extractor) else ("", main_text(html, extractor))
+def reason_and_text(page: bytes, extractor: Extractor) -> tuple[str, str]:
+    """Return why the page, which is in UTF-8, is refused, or an empty reason and its main text."""
+    return ("too_complex", "") if too_complex(page, extractor) else ("", main_text(page, extractor))

@@ -52,7 +52,7 @@ class ExtractorProcess:
     def __init__(
         self, extractor: Extractor, limits: PageLimits, call: str = "pipelines.corpus.extract:reason_and_text"
     ) -> None:
-        """Name the extractor's function by `module:name`; it takes HTML and a mode and returns a reason and a text."""
+        """Name the extractor's function by `module:name`; it takes UTF-8 and a mode and returns a reason and a text."""
         self.extractor, self.limits, self.call = extractor, limits, call
         self._child: subprocess.Popen[bytes] | None = None
 

@@ -21,8 +21,8 @@ OUT_OF_MEMORY = 77
 """Exit status after a page for which the address space did not suffice; a fresh process answers the next."""
 PR_SET_PDEATHSIG = 1
 
-Extraction = Callable[[str], tuple[str, str]]
-"""From HTML to a reason, empty where the page is not refused, and its text."""
+Extraction = Callable[[bytes], tuple[str, str]]
+"""From HTML in UTF-8 to a reason, empty where the page is not refused, and its text."""
 
 
 def serve(extract: Extraction, requests: BinaryIO, answers: BinaryIO, cpu_seconds: float) -> None:
@@ -40,7 +40,7 @@ def serve(extract: Extraction, requests: BinaryIO, answers: BinaryIO, cpu_second
 
 def _answer(extract: Extraction, page: bytes) -> tuple[int, bytes]:
     try:
-        reason, text = extract(page.decode())
+        reason, text = extract(page)
         return (REASON, reason.encode()) if reason else (TEXT, text.encode("utf-8", "replace"))
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
@@ -76,7 +76,7 @@ def main(call: str, mode: str, cpu_seconds: float, memory_bytes: int, parent: in
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     answers.write(b"\0")
     answers.flush()
-    serve(lambda html: extract(html, mode), requests, answers, cpu_seconds)
+    serve(lambda page: extract(page, mode), requests, answers, cpu_seconds)
 
 
 if __name__ == "__main__":
