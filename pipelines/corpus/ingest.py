@@ -44,12 +44,19 @@ class IngestConfig(ShardedConfig):
         le=100_000 * MEGABYTE,
         description="Work is shared out in shards of about this many bytes, a part each; a compressed byte counts as 5",
     )
+    max_page_cpu_seconds: float = Field(
+        60, gt=0, le=3_600, description="CPU time of one page, far above what a page that passes by its form takes"
+    )
+    max_page_memory_bytes: int = Field(
+        4_000 * MEGABYTE, ge=500 * MEGABYTE, le=64_000 * MEGABYTE, description="Address space of the extracting process"
+    )
     max_documents: int | None = Field(None, ge=1, description="Keep only the first documents, in file order")
 
 
 def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> Metrics:
     """Write the documents of the source, a part a shard, and list what was lost and why."""
     from pipelines.corpus.byte_shards import shards_of
+    from pipelines.corpus.extraction import PageLimits
     from pipelines.corpus.intake import Intake, keep_first, merge_errors
     from pipelines.corpus.pages import write_crawl
     from pipelines.corpus.readers.records import Limits
@@ -71,6 +78,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
         out=out,
         extractor=config.extractor,
         limits=Limits(record=config.max_record_bytes, page=config.max_page_bytes),
+        page_limits=PageLimits(config.max_page_cpu_seconds, config.max_page_memory_bytes),
         max_text_bytes=config.max_text_bytes,
         max_documents=config.max_documents,
     )

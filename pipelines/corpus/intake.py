@@ -1,7 +1,7 @@
 """One shard of a source to one part of documents, with a row for each record that was lost."""
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from pipelines.corpus.documents import (
     read_documents,
     write_documents,
 )
-from pipelines.corpus.extract import Extractor, main_text, too_complex
+from pipelines.corpus.extract import Extractor
+from pipelines.corpus.extraction import ExtractorProcess, PageLimits
 from pipelines.corpus.file_source import Source
 from pipelines.corpus.readers.records import Dropped, Limits, Record
 
@@ -48,6 +49,7 @@ class Intake:
     out: Path
     extractor: Extractor
     limits: Limits
+    page_limits: PageLimits
     max_text_bytes: int
     max_documents: int | None
 
@@ -60,8 +62,19 @@ class Intake:
         """Write part `index` from the slices of shard `index` and return its counts."""
         counts: Counter[str] = Counter({"in": 0, "kept": 0})
         errors = ErrorList()
-        with PartWriter(self.out / "documents" / part_name(index), self.out, self.schema) as writer:
+        names: deque[str] = deque()
+
+        def items() -> Iterator[Record | Dropped]:
             for name, item in self.items(index):
+                names.append(name)
+                yield item
+
+        with (
+            PartWriter(self.out / "documents" / part_name(index), self.out, self.schema) as writer,
+            ExtractorProcess(self.extractor, self.page_limits) as extraction,
+        ):
+            for item in extraction.results(items()):  # one for one and in order
+                name = names.popleft()
                 found = self.document(item, name) if isinstance(item, Record) else item
                 if isinstance(found, Document):
                     writer.write(found)
@@ -84,12 +97,8 @@ class Intake:
                 yield storable_name(piece.name), item
 
     def document(self, record: Record, name: str) -> Document | Dropped:
-        """Return the record as a document, or the reason why it is none."""
+        """Return the record, a page as its main text, as a document, or the reason why it is none."""
         text = record.content
-        if record.is_html:
-            if too_complex(text, self.extractor):
-                return Dropped(record.offset, "too_complex")
-            text = main_text(text, self.extractor)
         if not text.strip():
             return Dropped(record.offset, "no_text" if record.is_html else "empty")
         if len(text.encode()) > self.max_text_bytes:

@@ -158,9 +158,9 @@ def _sorted(hashes: Hashes) -> Hashes:
         ends[slot + 1] += ends[slot]
     out = np.empty_like(hashes)
     for number in hashes:
-        slot = np.int64(number >> shift)
-        out[ends[slot]] = number
-        ends[slot] += 1
+        bucket = np.int64(number >> shift)
+        out[ends[bucket]] = number
+        ends[bucket] += 1
     for place in range(1, len(out)):
         number = out[place]
         at = place

@@ -19,7 +19,8 @@ from pipelines.corpus.row_sources import ConversationsSource, JsonlSource, Parqu
 from pipelines.corpus.sniffing import first_row, xml_root
 from pipelines.corpus.wiki_source import WikiSource
 
-WARC = (".warc", ".warc.gz", ".warc.zst", ".warc.lz4")
+WARC = (".warc", ".warc.gz", ".warc.zst", ".warc.lz4", ".arc", ".arc.gz")
+WET = (".wet", ".wet.gz", ".wet.zst")
 
 
 class DocsSource(StageConfig):
@@ -32,7 +33,7 @@ class DocsSource(StageConfig):
 class WarcSource(FileSource):
     """A web crawl."""
 
-    model_config = ConfigDict(title="WARC files")
+    model_config = ConfigDict(title="WARC and ARC files")
     suffixes: ClassVar[tuple[str, ...]] = WARC
     kind: Literal["warc"] = Field("warc", description="Web crawl; its HTML pages answered with 200 become documents")
 
@@ -43,8 +44,23 @@ class WarcSource(FileSource):
         return crawl_pages(piece.path, limits)
 
 
+class WetSource(FileSource):
+    """The text of a web crawl, as the crawl itself extracted it."""
+
+    model_config = ConfigDict(title="WET files")
+    suffixes: ClassVar[tuple[str, ...]] = WET
+    kind: Literal["wet"] = Field("wet", description="Text of a crawl's pages; it is taken as it is")
+
+    def records(self, piece: Slice, limits: Limits) -> Iterator[Record | Dropped]:
+        """Yield the texts of a crawl file."""
+        from pipelines.corpus.readers.wet import wet_records
+
+        return wet_records(piece.path, limits)
+
+
 FILE_SOURCES: tuple[type[FileSource], ...] = (
     WarcSource,
+    WetSource,
     JsonlSource,
     ParquetSource,
     HtmlSource,
@@ -55,7 +71,7 @@ FILE_SOURCES: tuple[type[FileSource], ...] = (
     JatsSource,
 )
 """Kinds that the name of a file tells; JSON lines and XML share endings and are looked into."""
-DATA = frozenset({WarcSource, JsonlSource, ParquetSource, ConversationsSource})
+DATA = frozenset({WarcSource, WetSource, JsonlSource, ParquetSource, ConversationsSource})
 TELLING: tuple[type[FileSource], ...] = (*FILE_SOURCES, CodeSource)
 BY_NAME: tuple[type[FileSource], ...] = (*TELLING, ConversationsSource)
 PREFIXED = {str(kind.model_fields["kind"].default): kind for kind in BY_NAME}
@@ -127,6 +143,7 @@ SourceConfig = Annotated[
     Annotated[
         DocsSource
         | WarcSource
+        | WetSource
         | JsonlSource
         | ParquetSource
         | ConversationsSource

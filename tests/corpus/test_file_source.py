@@ -15,10 +15,10 @@ import zstandard
 
 from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.pins import PinCache
+from pipelines.corpus.byte_shards import shards_of
 from pipelines.corpus.documents import document_id
 from pipelines.corpus.ingest import IngestConfig
-from pipelines.corpus.intake import FILES_TOGETHER, shards_of
-from pipelines.corpus.sources import EpubSource, HtmlSource, JsonlSource, PdfSource, TextSource
+from pipelines.corpus.sources import EpubSource, HtmlSource, PdfSource, TextSource
 from tests.corpus.readers.test_conversations import OPENAI, SHAREGPT, TOLD
 from tests.corpus.readers.test_jats import DOCTYPE, PAPER, TEXT
 from tests.corpus.readers.test_pdf import LINES
@@ -141,26 +141,22 @@ def test_equal_files_are_documents_of_their_own(tmp_path: Path) -> None:
 
 
 def test_small_files_share_parts_and_large_ones_do_not(tmp_path: Path) -> None:
-    files = {}
-    for number in range(FILES_TOGETHER + 1):
-        files[f"{number}"] = tmp_path / "one.txt"
-    (tmp_path / "one.txt").write_text("x")
+    (tmp_path / "one.txt").write_text("x" * 100)
     source = TextSource(path=tmp_path)
-    assert [len(shard) for shard in shards_of(source, files)] == [FILES_TOGETHER, 1]
-    assert [len(shard) for shard in shards_of(JsonlSource(path=tmp_path), dict(list(files.items())[:3]))] == [1, 1, 1]
-    with (tmp_path / "large.txt").open("wb") as file:
-        file.truncate(200 << 20)
-    large = dict.fromkeys("abc", tmp_path / "large.txt")
-    assert [len(shard) for shard in shards_of(source, large)] == [1, 1, 1]
+    files = {f"{number}": tmp_path / "one.txt" for number in range(21)}
+    assert [len(shard) for shard in shards_of(source, files, 1_000)] == [10, 10, 1]
+    assert [len(shard) for shard in shards_of(source, dict.fromkeys("abc", tmp_path / "one.txt"), 60)] == [1, 1, 1]
 
 
-def test_the_number_of_workers_changes_no_byte_of_any_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.corpus.intake.FILES_TOGETHER", 3)
+def test_the_number_of_workers_changes_no_byte_of_any_part(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(8):
         (tmp_path / "in" / f"{number}.txt").write_text(f"{number} {PROSE}")
     outs = [tmp_path / "one", tmp_path / "two"]
-    counts = [ingested(tmp_path / "in", out, workers=workers)[0] for workers, out in enumerate(outs, 1)]
+    counts = [
+        ingested(tmp_path / "in", out, workers=workers, shard_bytes=4 * len(PROSE))[0]
+        for workers, out in enumerate(outs, 1)
+    ]
     assert counts[0] == counts[1]
     assert len(list((outs[0] / "documents").iterdir())) == 3
     for part in (outs[0] / "documents").iterdir():

@@ -20,6 +20,7 @@ from pipelines.corpus.documents import document_id, read_documents
 from pipelines.corpus.ingest import INGEST, IngestConfig, ingest
 
 CRAWLS = {
+    "archive.arc.gz": 93,
     "archive.warc.gz": 93,
     "bad.warc.gz": 1,
     "commoncrawl.warc.gz": 1,
@@ -83,7 +84,8 @@ def test_real_crawls_give_their_pages_and_count_the_rest(shared_data: Path, tmp_
 
 
 def test_a_folder_of_crawls_is_a_part_a_file_where_no_two_fit_in_a_shard(shared_data: Path, tmp_path: Path) -> None:
-    metrics = run(shared_data / "crawl", tmp_path, shard_bytes=1_000)
+    source = {"kind": "warc", "path": str(shared_data / "crawl")}
+    metrics = ingest(IngestConfig.model_validate({"source": source, "shard_bytes": 1_000}), out=tmp_path)
     assert metrics["kept"] == sum(CRAWLS.values())
     assert metrics["dropped.truncated"] == 1
     assert conserved(metrics)

@@ -31,13 +31,13 @@ def _streams(file: BinaryIO) -> Iterator[Piece]:
     while start is not None:
         end = yield from _stream(file, start)
         if end is None:
-            yield Piece(b"", broken=True)
+            yield Piece(b"", broken="damaged_compression")
             start = _find_stream(file, start + 1)
             continue
         file.seek(end)
         rest = file.read(10)
         if rest and not STREAM.match(rest):
-            yield Piece(b"", broken=True)
+            yield Piece(b"", broken="damaged_compression")
         start = _find_stream(file, end) if rest else None
 
 

@@ -20,12 +20,14 @@ HTML_START = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE
 MARKUP = re.compile(rb"<[a-zA-Z!?/]")
 CHUNK_LINE = re.compile(rb"[0-9a-fA-F]{1,8}[ \t]*(?:;[^\r\n]*)?\r?\n")
 SNIFFED_BYTES = 4096
+HEADERS = 1 << 13
 CONTROLS = bytes({*range(1, 9), *range(14, 27), *range(28, 32)})
 DEFAULTS = frozenset({"windows-1252", "cp1252", "iso-8859-1"})
 """Charsets that servers declare unasked; under one of these, bytes that look like East Asian text are such text."""
 MULTIBYTE = frozenset(
     {"shift_jis", "cp932", "euc_jp", "iso_2022_jp", "gbk", "gb18030", "gb2312", "big5", "euc_kr", "cp949"}
 )
+UTF8_MARK = b"\xef\xbb\xbf"
 MAX_GARBLED = 0.02
 """Share of undecodable characters above which a declared charset is taken for wrong."""
 
@@ -37,7 +39,7 @@ class Undecodable(Exception):
 def page_of(raw: RawRecord, limits: Limits, seen: set[str]) -> Record | Dropped:
     """Return the HTML page that the record holds, or why it holds none; `seen` gathers the identifiers of pages."""
     try:
-        record = WarcRecord.from_reader(BytesIO(raw.data), quirks_mode=True)
+        record = WarcRecord.from_reader(BytesIO(_headers(raw.data)), quirks_mode=True)
     except OSError:
         return Dropped(raw.offset, "bad_record")
     if record.record_type != WarcRecordType.response:
@@ -46,9 +48,10 @@ def page_of(raw: RawRecord, limits: Limits, seen: set[str]) -> Record | Dropped:
         return Dropped(raw.offset, "not_http")
     try:
         record.parse_http(quirks_mode=True, strict_mode=False)
-        stored = record.reader.read()
     except (OSError, ValueError):
         return Dropped(raw.offset, "bad_http")
+    end = len(raw.data) if raw.end is None else raw.end
+    stored = bytes(memoryview(raw.data)[end - record.content_length : end])
     reason, body = _html_body(record, stored, limits.page)
     if reason:
         return Dropped(raw.offset, reason)
@@ -62,9 +65,15 @@ def page_of(raw: RawRecord, limits: Limits, seen: set[str]) -> Record | Dropped:
         digest=digest_of(stored),
         url=storable((record.headers.get("WARC-Target-URI") or "").strip("<>")),
         crawl_time=utc(record.headers.get("WARC-Date")),
-        content=decoded(body, record.http_charset).replace("\0", REPLACEMENT),
+        content=decoded(body, record.http_charset),
         is_html=True,
     )
+
+
+def _headers(data: bytes | bytearray) -> bytes | bytearray:
+    """Return the first bytes of a record if both its headers end there, else all: parsing does not need the body."""
+    head = data[:HEADERS]
+    return head if head.count(b"\r\n\r\n") > 1 else data
 
 
 def _html_body(record: WarcRecord, stored: bytes, max_bytes: int) -> tuple[str, bytes]:
@@ -139,11 +148,19 @@ def _reads_as_text(body: bytes) -> bool:
 def decoded(body: bytes, declared: str | None) -> str:
     """Return the body as text: valid UTF-8 wins, then the header, the meta tag and last what the bytes look like.
 
-    Bytes that do not decode become U+FFFD and end nothing.
+    NUL and bytes that do not decode become U+FFFD and end nothing.
     """
+    if b"\0" not in body:
+        if body.isascii() and b"\x1b" not in body:
+            return body.decode("ascii")
+        return _of_any_charset(body, declared)
+    return _of_any_charset(body, declared).replace("\0", REPLACEMENT)
+
+
+def _of_any_charset(body: bytes, declared: str | None) -> str:
     if not body.isascii():
         with suppress(UnicodeDecodeError):
-            return body.decode("utf-8-sig")
+            return body.removeprefix(UTF8_MARK).decode("utf-8")
     wide = "utf-16" if body.startswith((b"\xff\xfe", b"\xfe\xff")) else _utf16(body[:SNIFFED_BYTES])
     if wide:
         return body.decode(wide, "replace").removeprefix("\ufeff")

@@ -22,8 +22,9 @@ LOOK_UP_SECONDS = 20
 
 def unpinned(dataset: str, revision: str) -> UserError:
     """Return the error of a revision that can move; it names today's commit, where the hub answers."""
+    from httpx2 import HTTPError
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
     what = f"revision {revision!r}" if revision else "no revision"
     try:
@@ -54,7 +55,7 @@ def split_files(dataset: str, revision: str, folder: Path | None, subset: str | 
 
 def _places(dataset: str, revision: str, folder: Path | None, subset: str | None, split: str) -> list[str]:
     import datasets
-    from huggingface_hub.errors import HTTPError
+    from httpx2 import HTTPError
 
     datasets.disable_progress_bars()
     with TemporaryDirectory(prefix="gristmill-hub-") as scratch:
@@ -82,8 +83,9 @@ def hub_records(
 
 
 def _fetched(dataset: str, revision: str, name: str, folder: Path) -> Path:
+    from httpx2 import HTTPError
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         return Path(hf_hub_download(dataset, name, repo_type="dataset", revision=revision, local_dir=folder))

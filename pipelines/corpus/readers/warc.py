@@ -7,14 +7,13 @@ gzip member, and what was passed over is counted.
 """
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import SEEK_END
 from pathlib import Path
 
-from pipelines.corpus.readers.inflate import Piece, is_plain, pieces
 from pipelines.corpus.readers.records import Dropped
+from pipelines.corpus.readers.window import Form, Window
 
 MAX_HEADER = 1 << 16
 LINE = re.compile(rb"WARC/[01]\.\d{1,2}\r?\n")
@@ -29,27 +28,81 @@ class RawRecord:
 
     offset: int
     """Where it begins in the file, or in the decompressed stream where no gzip member begins with it."""
-    data: bytes
+    data: bytes | bytearray
+    end: int | None = None
+    """Where it ends in `data`, if the line ends after it came along."""
 
 
-def raw_records(path: Path, max_bytes: int) -> Iterator[RawRecord | Dropped]:
-    """Yield the records of a WARC file in order; those over `max_bytes`, damaged or cut come as `Dropped`."""
-    window = Window(pieces(path), path if is_plain(path) else None)
+class WarcForm:
+    """Records that begin with `WARC/`, a header and a blank line, and end with two line ends."""
+
+    line = LINE
+    line_length = LINE_LENGTH
+
+    def measured(self, window: Window) -> tuple[int, int] | str:
+        """Return the lengths of the header, its blank line included, and of the block, or why they are not known."""
+        window.fill(LINE_LENGTH)
+        header = _header(window)
+        length = LENGTH.search(window.data, 0, header or 0)
+        if not LINE.match(window.data) or not header or not length:
+            return "truncated" if window.ended and not header else "bad_record"
+        return header, int(length[1])
+
+    def ends(self, after: bytes) -> bool:
+        """Return whether a record ends before these bytes: with its blank lines, another record or the end."""
+        return after[:4] == b"\r\n\r\n" or after[:2] == b"\n\n" or not after.strip() or after.lstrip()[:5] == b"WARC/"
+
+    def whole(self, member: bytes | bytearray) -> int | None:
+        """Return the length of the record if it is in the usual form: line ends of two bytes, and two at its end."""
+        blank = member.find(b"\r\n\r\n", 0, MAX_HEADER) if LINE.match(member) else -1
+        if blank < 0 or member.find(b"\n\n", 0, blank) >= 0:
+            return None
+        length = LENGTH.search(member, 0, blank + 2)
+        size = blank + 4 + int(length[1]) if length else 0
+        return size if size and member[size:] == b"\r\n\r\n" else None
+
+
+def _header(window: Window) -> int | None:
+    """Return how long the header is, its blank line included, or None if it does not end within the limit."""
+    count = 1024
+    while True:
+        enough = window.fill(count)
+        blank = BLANK.search(window.data, 0, min(count, MAX_HEADER))
+        if blank:
+            return blank.end()
+        if not enough or count >= MAX_HEADER:
+            return None
+        count *= 4
+
+
+def raw_records(path: Path, max_bytes: int, form: Form | None = None) -> Iterator[RawRecord | Dropped]:
+    """Yield the records of an archive in order; those over `max_bytes`, damaged or cut come as `Dropped`."""
+    window = Window(path, form or WarcForm())
     while window.next_segment():
+        yield from _whole_members(window, max_bytes)
         while window.skip_newlines():
             yield _next(window, max_bytes)
+            yield from _whole_members(window, max_bytes)
         if window.broken and not window.blamed:
-            yield Dropped(window.offset(), "damaged_compression")
+            yield Dropped(window.offset(), window.broken)
 
 
-def _next(window: "Window", max_bytes: int) -> RawRecord | Dropped:
+def _whole_members(window: Window, max_bytes: int) -> Iterator[RawRecord]:
+    """Yield the records that come next and are a gzip member each, as nearly all are, without a copy of their bytes."""
+    while piece := window.next_member():
+        size = window.form.whole(piece.data)
+        if size is None or size > max_bytes:
+            return
+        window.pass_member()
+        yield RawRecord(piece.member or 0, piece.data, size)
+
+
+def _next(window: Window, max_bytes: int) -> RawRecord | Dropped:
     offset = window.offset()
-    window.fill(LINE_LENGTH)
-    whole = window.fill_header()
-    length = LENGTH.search(window.data, 0, whole or 0)
-    if not LINE.match(window.data) or not whole or not length:
-        return _lost(window, offset, "truncated" if window.ended and not whole else "bad_record")
-    size = whole + int(length[1])
+    lengths = window.form.measured(window)
+    if isinstance(lengths, str):
+        return _lost(window, offset, lengths)
+    size = sum(lengths)
     if size > max_bytes:
         return _too_large(window, offset, size)
     if not window.fill(size):
@@ -60,16 +113,16 @@ def _next(window: "Window", max_bytes: int) -> RawRecord | Dropped:
     return RawRecord(offset, window.take(size))
 
 
-def _lost(window: "Window", offset: int, reason: str) -> Dropped:
+def _lost(window: Window, offset: int, reason: str) -> Dropped:
     """Pass over a record whose length cannot be trusted, to the next that begins."""
     skipped = window.resync()
     window.blamed = window.at_end()
     return Dropped(offset, reason if window.blamed else "bad_record", skipped_bytes=skipped)
 
 
-def _too_large(window: "Window", offset: int, size: int) -> Dropped:
+def _too_large(window: Window, offset: int, size: int) -> Dropped:
     """Pass over a record too large to hold: whole where the file shows that its length is right, else as a lost one."""
-    if window.plain and _holds_boundary(window.plain, window.position + size):
+    if _holds_boundary(window, window.position + size):
         window.discard(size)
         return Dropped(offset, "too_large", skipped_bytes=size)
     skipped = window.resync()
@@ -77,131 +130,12 @@ def _too_large(window: "Window", offset: int, size: int) -> Dropped:
     return Dropped(offset, "too_large", skipped_bytes=skipped)
 
 
-def _holds_boundary(path: Path, end: int) -> bool:
-    with path.open("rb") as file:
+def _holds_boundary(window: Window, end: int) -> bool:
+    """Return whether a record of a file that is not compressed ends at `end`."""
+    if window.plain is None:
+        return False
+    with window.plain.open("rb") as file:
         file.seek(0, SEEK_END)
         size = file.tell()
         file.seek(min(end, size))
-        return end <= size and _is_boundary(file.read(LINE_LENGTH + 4))
-
-
-def _is_boundary(after: bytes) -> bool:
-    """Return whether a record ends before these bytes: with its blank lines, another record or the end."""
-    return after[:4] == b"\r\n\r\n" or after[:2] == b"\n\n" or not after.strip() or after.lstrip()[:5] == b"WARC/"
-
-
-class Window:
-    """The part of a decompressed file that is held: it grows at the end and is taken from the front."""
-
-    def __init__(self, source: Iterator[Piece], plain: Path | None) -> None:
-        self.plain = plain
-        self.data = bytearray()
-        self.position = 0
-        self.ended = self.broken = self.blamed = False
-        self.own_members = True
-        self._starts = 0
-        self._members: deque[tuple[int, int]] = deque()
-        self._source = source
-        self._over = False
-
-    def next_segment(self) -> bool:
-        """Begin after a place that could not be decompressed; return whether anything is left."""
-        if self._over:
-            return False
-        self.ended = self.broken = self.blamed = False
-        return True
-
-    def fill(self, count: int) -> bool:
-        """Hold at least `count` bytes, if the segment has as many."""
-        while len(self.data) < count and not self.ended:
-            piece = next(self._source, None)
-            if piece is None:
-                self.ended = self._over = True
-                break
-            if piece.member is not None:
-                self._members.append((self.position + len(self.data), piece.member))
-            self.data += piece.data
-            self.ended = self.broken = piece.broken
-        return len(self.data) >= count
-
-    def fill_header(self) -> int | None:
-        """Return how long the header is, its blank line included, or None if it does not end within the limit."""
-        count = 1024
-        while True:
-            enough = self.fill(count)
-            blank = BLANK.search(self.data, 0, min(count, MAX_HEADER))
-            if blank:
-                return blank.end()
-            if not enough or count >= MAX_HEADER:
-                return None
-            count *= 4
-
-    def offset(self) -> int:
-        """Return where the held bytes begin: in the file if a gzip member begins there, else in the stream."""
-        self._forget_members()
-        here = bool(self._members) and self._members[0][0] == self.position
-        return self._members[0][1] if here else self.position
-
-    def count_start(self) -> None:
-        """Note whether the records of this file have a gzip member each."""
-        self._forget_members()
-        self._starts += 1
-        self.own_members = self.own_members and bool(self._members) and self._members[0][0] == self.position
-
-    def boundary(self, size: int) -> bool:
-        """Return whether a record of `size` bytes ends where its block does: blank lines, a record or the end."""
-        self.fill(size + LINE_LENGTH + 4)
-        return _is_boundary(bytes(self.data[size : size + LINE_LENGTH + 4]))
-
-    def take(self, count: int) -> bytes:
-        """Return the first `count` bytes and let them go."""
-        taken = bytes(self.data[:count])
-        del self.data[:count]
-        self.position += count
-        return taken
-
-    def discard(self, count: int) -> None:
-        """Let the first `count` bytes go, a piece at a time."""
-        while count and self.fill(1):
-            count -= len(self.take(min(count, len(self.data))))
-
-    def skip_newlines(self) -> bool:
-        """Let line ends between records go; return whether the segment has a byte left."""
-        while self.fill(1):
-            blank = len(self.data) - len(self.data.lstrip(b"\r\n"))
-            if not blank:
-                return True
-            self.take(blank)
-        return False
-
-    def at_end(self) -> bool:
-        """Return whether nothing of the segment is left."""
-        return not self.fill(1)
-
-    def resync(self) -> int:
-        """Let bytes go up to the next line or member that begins a record; return how many went.
-
-        Where each record so far had its own member, only members count: a page may hold such a line in its text.
-        """
-        members_only = self.own_members and self._starts > 1
-        skipped = len(self.take(1))
-        while True:
-            self.fill(1 << 16)
-            at = self._next_start(members_only)
-            if at is not None:
-                return skipped + len(self.take(at))
-            if self.ended:
-                return skipped + len(self.take(len(self.data)))
-            skipped += len(self.take(max(len(self.data) - LINE_LENGTH - 1, 1)))
-
-    def _next_start(self, members_only: bool) -> int | None:
-        for found in LINE.finditer(self.data):
-            at = found.start()
-            member = any(start == self.position + at for start, _ in self._members)
-            if member or (not members_only and at and self.data[at - 1] == 0x0A):
-                return at
-        return None
-
-    def _forget_members(self) -> None:
-        while self._members and self._members[0][0] < self.position:
-            self._members.popleft()
+        return end <= size and window.form.ends(file.read(window.form.line_length + 4))
