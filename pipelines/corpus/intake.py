@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 
 from pipelines.artifacts.work import atomic_file, progress_dir
+from pipelines.corpus.crawler.sources import CommonCrawlSource, CrawlSource
+from pipelines.corpus.crawler.wet import wet_texts
 from pipelines.corpus.documents import (
     PROVENANCE,
     PartWriter,
@@ -37,7 +39,7 @@ ORDINARY = frozenset({"warcinfo", "request", "metadata", "resource", "conversion
 class Intake:
     """What all shards of an ingestion share; it is sent to worker processes."""
 
-    source: DocsSource | WarcSource | JsonlSource | ParquetSource
+    source: DocsSource | WarcSource | JsonlSource | ParquetSource | CrawlSource | CommonCrawlSource
     files: tuple[tuple[str, Path], ...]
     out: Path
     extractor: Extractor
@@ -48,6 +50,10 @@ class Intake:
     def take_in(self, index: int) -> dict[str, int]:
         """Write part `index` from file `index` and return its counts."""
         name, path = self.files[index]
+        if isinstance(self.source, CommonCrawlSource):
+            from pipelines.corpus.crawler.commoncrawl import fetch_file
+
+            fetch_file(self.source, index, name, path, self.out)
         counts: Counter[str] = Counter({"in": 0, "kept": 0})
         errors = ErrorList(name)
         with PartWriter(self.out / "documents" / part_name(index), self.out, PROVENANCE) as writer:
@@ -78,6 +84,8 @@ class Intake:
             return json_records(path, source.text_field, source.url_field, self.limits)
         if isinstance(source, ParquetSource):
             return parquet_records(path, source.text_field, source.url_field)
+        if isinstance(source, CommonCrawlSource) and source.format == "wet":
+            return wet_texts(path, self.limits)
         return crawl_pages(path, self.limits)
 
     def document(self, record: Record, name: str) -> Document | str:

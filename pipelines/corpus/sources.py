@@ -1,5 +1,6 @@
 """Where documents come from: one config a kind of source, told apart by its `kind` or by the form of a URI."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,11 +10,15 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import StageConfig
+from pipelines.corpus.crawler.sources import CRAWL_NAME, CommonCrawlSource, CrawlSource
 
 WARC = (".warc", ".warc.gz", ".warc.zst", ".warc.lz4")
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".json.gz")
 PARQUET = (".parquet",)
-SUPPORTED = "name docs:, or a file, folder or glob of .warc[.gz|.zst|.lz4], .jsonl[.gz|.zst], .json.gz or .parquet"
+SUPPORTED = (
+    "name docs:, a crawl of Common Crawl as CC-MAIN-2026-30, or a file, folder or glob of .warc[.gz|.zst|.lz4], "
+    ".jsonl[.gz|.zst], .json.gz or .parquet"
+)
 
 
 class DocsSource(StageConfig):
@@ -74,10 +79,12 @@ FILE_SOURCES: tuple[type[WarcSource] | type[JsonlSource] | type[ParquetSource], 
 )
 
 
-def source_from_uri(uri: str) -> "DocsSource | FileSource":
+def source_from_uri(uri: str) -> "DocsSource | FileSource | CommonCrawlSource":
     """Return the source that a URI names by its form; raise UserError saying what is supported."""
     if uri in ("docs", "docs:"):
         return DocsSource()
+    if re.match(CRAWL_NAME, uri):
+        return CommonCrawlSource(crawl=uri)
     text = uri.removeprefix("file://")
     if "://" in text or not text:
         raise UserError(f"ingest.source: {uri!r} is no source this machine can read; {SUPPORTED}")
@@ -105,6 +112,9 @@ def _from_text(value: Any) -> Any:
 
 
 SourceConfig = Annotated[
-    Annotated[DocsSource | WarcSource | JsonlSource | ParquetSource, Field(discriminator="kind")],
+    Annotated[
+        DocsSource | WarcSource | JsonlSource | ParquetSource | CrawlSource | CommonCrawlSource,
+        Field(discriminator="kind"),
+    ],
     BeforeValidator(_from_text),
 ]
