@@ -29,6 +29,7 @@ class Archive:
         self.file_bytes = file_bytes
         folder.mkdir(parents=True, exist_ok=True)
         self._unsynced = 0
+        self._reserved: list[tuple[Path, int, bytes]] = []
         self._redo()
 
     @property
@@ -53,39 +54,37 @@ class Archive:
             self._write(self.folder / name, offset, data)
         self.sync()
         if not self.frontier.number("size"):
-            self.begin_file()
+            with self.frontier.transaction():
+                self.reserve(b"")
+            self.append()
 
-    def begin_file(self) -> None:
-        """Open the next file with its warcinfo record."""
-        self.sync()
-        with self.frontier.transaction():
-            if self.frontier.number("size"):
-                self.frontier.count("file", 1)
-                self.frontier.set_number("size", 0)
-            data = self._warcinfo()
-            self.reserve(data)
-            self.frontier.set_number("head", len(data))
-        self.append(data)
+    def reserve(self, data: bytes) -> tuple[str, int]:
+        """Store the bytes in the frontier, in the caller's transaction, as the next of a file; return file and offset.
 
-    def room_for(self, data: bytes) -> None:
-        """Begin another file where this one would outgrow its limit."""
+        A new file with its warcinfo record begins where this one would outgrow its limit.
+        """
         size = self.frontier.number("size")
-        if size + len(data) > self.file_bytes and size > self.frontier.number("head"):
-            self.begin_file()
+        if not size or (size + len(data) > self.file_bytes and size > self.frontier.number("head")):
+            self.frontier.count("file", 1 if size else 0)
+            head = self._warcinfo()
+            self._store(0, head)
+            self.frontier.set_number("head", len(head))
+            size = len(head)
+        self._store(size, data)
+        self.frontier.set_number("size", size + len(data))
+        return self.path.name, size
 
-    def reserve(self, data: bytes) -> int:
-        """Store the bytes in the frontier as the next of the file, in the caller's transaction; return their offset."""
-        offset = self.frontier.number("size")
-        self.frontier.db.execute(
-            "INSERT INTO journal (file, offset, data) VALUES (?, ?, ?)", (self.path.name, offset, data)
-        )
-        self.frontier.set_number("size", offset + len(data))
-        return offset
+    def _store(self, offset: int, data: bytes) -> None:
+        query = "INSERT INTO journal (file, offset, data) VALUES (?, ?, ?)"
+        self.frontier.db.execute(query, (self.path.name, offset, data))
+        self._reserved.append((self.path, offset, data))
 
-    def append(self, data: bytes) -> None:
-        """Write the bytes that were reserved last, after the transaction."""
-        self._write(self.path, self.frontier.number("size") - len(data), data)
-        self._unsynced += len(data)
+    def append(self) -> None:
+        """Write what was reserved, after the transaction."""
+        for path, offset, data in self._reserved:
+            self._write(path, offset, data)
+            self._unsynced += len(data)
+        self._reserved.clear()
         if self._unsynced > UNSYNCED_BYTES:
             self.sync()
 
@@ -113,8 +112,8 @@ class Archive:
         identity = self._urn("warcinfo", self.path.name)
         return member(WarcRecordType.warcinfo, identity, datetime.now(UTC), headers, text)
 
-    def page(self, visit: Visit, answer: Answer) -> tuple[bytes, bytes]:
-        """Return the members of the page's response, and of its request and metadata."""
+    def page(self, visit: Visit, answer: Answer) -> bytes:
+        """Return the members of the page's response, request and metadata."""
         response, request = self._urn("response", answer.url), self._urn("request", answer.url)
         target = {"WARC-Target-URI": answer.url}
         about = target | {"WARC-IP-Address": answer.address} if answer.address else target
@@ -123,8 +122,8 @@ class Archive:
         note += f"hopsFromSeed: {'L' * visit.depth}{'R' * visit.hops}\r\nfetchTimeMs: {answer.seconds * 1000:.0f}\r\n"
         beside = {"WARC-Concurrent-To": f"<urn:{response}>"}
         return (
-            member(WarcRecordType.response, response, answer.started, about | payload, response_block(answer)),
-            member(
+            member(WarcRecordType.response, response, answer.started, about | payload, response_block(answer))
+            + member(
                 WarcRecordType.request,
                 request,
                 answer.started,
@@ -137,7 +136,7 @@ class Archive:
                 answer.started,
                 target | beside | {"Content-Type": "application/warc-fields"},
                 note.encode(),
-            ),
+            )
         )
 
     def _urn(self, kind: str, name: str) -> str:

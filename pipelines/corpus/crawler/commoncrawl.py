@@ -34,7 +34,7 @@ def chosen_files(source: CommonCrawlSource, out: Path) -> dict[str, Path]:
 def fetch_file(source: CommonCrawlSource, index: int, name: str, path: Path, out: Path) -> None:
     """Bring the file of shard `index` to `path`, and let those go whose shards are committed.
 
-    So at most two files a worker are on the disk: the one it reads, and the one before.
+    So with one worker one file is on the disk at a time, and with more at most two a worker.
     """
     for other in path.parent.glob("*.warc.gz"):
         number = int(other.name.partition(".")[0])

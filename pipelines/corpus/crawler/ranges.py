@@ -103,11 +103,12 @@ class HttpRemote:
             found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if not found or int(found[1]) != start:
                 raise Interrupted(f"the server sent the range {response.headers.get('Content-Range')!r}")
-            return Part(tag, int(found[3]), start, response.iter_raw(BLOCK))
+            # Without a block size each piece comes as it arrives, so that a drop costs none that was there.
+            return Part(tag, int(found[3]), start, response.iter_raw())
         if response.status_code == 200:
             length = response.headers.get("Content-Length", "")
             size = int(length) if length.isascii() and length.isdigit() else None
-            return Part(tag, size, 0, response.iter_raw(BLOCK))
+            return Part(tag, size, 0, response.iter_raw())
         if response.status_code == 416:
             empty = EMPTY_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if empty:

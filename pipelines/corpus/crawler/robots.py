@@ -20,7 +20,8 @@ MAX_REDIRECTS = 5
 MAX_AGE_SECONDS = 24 * 3600
 IN_MEMORY = 256
 AGENT_LINE = re.compile(r"^[ \t]*user[- \t]*agent[ \t]*[: \t][ \t]*([^#\n]*)", re.IGNORECASE | re.MULTILINE)
-REFUSED, ALLOWED, RULES = "refused", "allowed", "rules"
+REFUSED, PRIVATE, ALLOWED, RULES = "robots_unreachable", "private_address", "allowed", "rules"
+"""The verdicts on an origin; the first two are the reasons why nothing of it is fetched."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Robots:
 
     def reason_against(self, url: str, token: str) -> str | None:
         """Return why the URL must not be fetched, or None where it may be."""
-        if self.verdict == REFUSED:
-            return "robots_unreachable"
+        if self.verdict in (REFUSED, PRIVATE):
+            return self.verdict
         return "robots" if self.rules is not None and not self.rules.can_fetch(url, token) else None
 
 
@@ -70,10 +71,10 @@ class RobotsFiles:
 
     async def _fetched(self, origin: str) -> tuple[str, str]:
         url = f"{origin}/robots.txt"
-        for _ in range(MAX_REDIRECTS + 1):
+        for hop in range(MAX_REDIRECTS + 1):
             answer = await self._answer(url)
-            if answer is None:
-                return REFUSED, ""
+            if isinstance(answer, str):
+                return (PRIVATE if answer == PRIVATE and hop == 0 else REFUSED), ""
             location = answer.header("Location")
             if 300 <= answer.status < 400 and location:
                 try:
@@ -87,19 +88,21 @@ class RobotsFiles:
                 return (ALLOWED if 400 <= answer.status < 500 and answer.status != 429 else REFUSED), ""
         return REFUSED, ""  # the RFC leaves more redirects to the crawler; a loop is a site out of order
 
-    async def _answer(self, url: str) -> Answer | None:
-        """Return the answer to a robots.txt, or None where the site gives none or fails at every try."""
+    async def _answer(self, url: str) -> Answer | str:
+        """Return the answer to a robots.txt, or why the site gives none at any try."""
+        reason = "server_error"
         for _ in range(self.retries + 1):
             await self.turn(host_of(url))
             try:
                 answer = await self.fetcher.get(url, MAX_BYTES, cut=True, encoding="identity")
             except Failure as failure:
+                reason = failure.reason
                 if not failure.again:
-                    return None
+                    break
                 continue
             if answer.status < 500 and answer.status != 429:
                 return answer
-        return None
+        return reason
 
 
 def _plain(answer: Answer) -> bytes | None:

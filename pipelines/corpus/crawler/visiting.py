@@ -87,14 +87,12 @@ class Visitor:
                 self.frontier.drop(visit, "noindex", len(answer.body), answer.status)
                 hosts = self._found(visit, answer, links)
         else:
-            response, beside = self.archive.page(visit, answer)
-            data = response + beside
-            self.archive.room_for(data)
+            data = self.archive.page(visit, answer)
             with self.frontier.transaction():
-                offset = self.archive.reserve(data)
-                self.frontier.done(visit, answer.status, len(answer.body), self.archive.path.name, offset)
+                file, offset = self.archive.reserve(data)
+                self.frontier.done(visit, answer.status, len(answer.body), file, offset)
                 hosts = self._found(visit, answer, links)
-            self.archive.append(data)
+            self.archive.append()
         for host in hosts:
             self.schedule.join(host)
         return 0 if links.noindex else 1
