@@ -28,6 +28,8 @@ from pipelines.corpus.crawler.visiting import Visitor
 
 TOKEN = "gristmill"  # noqa: S105 - the product token of robots.txt
 COMMIT_SECONDS = 5.0
+NOTHING = 2
+"""How a crawl ends that reached no page: the network may have been down, so the next run begins anew."""
 FAREWELL_SECONDS = 5.0
 """For how long an interrupted crawl waits for the answers that are under way."""
 
@@ -48,13 +50,15 @@ def crawl(source: CrawlSource, out: Path, lookup: Lookup = system_lookup) -> Cra
     """
     frontier = Frontier(progress_dir(out) / "frontier" / "frontier.sqlite")
     try:
+        if frontier.number("finished") == NOTHING:
+            frontier.clear()
         archive = Archive(out / "crawl", frontier, source.crawl_id, _about(source), source.file_bytes)
         if not frontier.number("finished"):
             frontier.recover(source.retry_interrupted)
             _run(lambda: Crawl(source, out, frontier, archive, lookup).run())
             archive.sync()
             _write_urls(frontier, out)
-            frontier.set_number("finished", 1)
+            frontier.set_number("finished", 1 if any(pages for pages, _ in frontier.loads().values()) else NOTHING)
         return Crawled(archive.files(), _counts(frontier))
     except sqlite3.OperationalError as error:
         if "disk is full" not in str(error):

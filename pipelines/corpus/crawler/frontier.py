@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS url (
     not_before REAL NOT NULL DEFAULT 0, status INTEGER, reason TEXT, bytes INTEGER NOT NULL DEFAULT 0,
     file TEXT, offset INTEGER);
 CREATE INDEX IF NOT EXISTS queue ON url (host, depth, id) WHERE state = 0;
+CREATE INDEX IF NOT EXISTS due ON url (host, not_before) WHERE state = 0;
 CREATE TABLE IF NOT EXISTS robots (
     origin TEXT PRIMARY KEY, fetched_at REAL NOT NULL, verdict TEXT NOT NULL, text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS journal (id INTEGER PRIMARY KEY, file TEXT NOT NULL, offset INTEGER NOT NULL, data BLOB);
@@ -51,6 +52,13 @@ class Frontier:
         self.db.execute("PRAGMA synchronous = NORMAL")
         self.db.executescript(SCHEMA)
         self.known = int(self.db.execute("SELECT count(*) FROM url").fetchone()[0])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.transaction():
+            for table in ("url", "robots", "journal", "number"):
+                self.db.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+        self.known = 0
 
     def close(self) -> None:
         """Close the file."""
@@ -94,8 +102,8 @@ class Frontier:
     def claim(self, host: str, now: float) -> Visit | None:
         """Return the host's next URL whose time has come, nearest to a seed first, and mark it as claimed."""
         row = self.db.execute(
-            "SELECT id, url, host, depth, hops, via, tries FROM url WHERE state = 0 AND host = ? AND not_before <= ? "
-            "ORDER BY depth, id LIMIT 1",
+            "SELECT id, url, host, depth, hops, via, tries FROM url INDEXED BY queue "
+            "WHERE state = 0 AND host = ? AND not_before <= ? ORDER BY depth, id LIMIT 1",
             (host, now),
         ).fetchone()
         if row is None:
@@ -105,7 +113,7 @@ class Frontier:
 
     def next_time(self, host: str) -> float | None:
         """Return when the host's earliest queued URL may be asked for; None where none is queued."""
-        query = "SELECT min(not_before) FROM url WHERE state = 0 AND host = ?"
+        query = "SELECT min(not_before) FROM url INDEXED BY due WHERE state = 0 AND host = ?"
         found = self.db.execute(query, (host,)).fetchone()[0]
         return None if found is None else float(found)
 

@@ -28,7 +28,7 @@ class CrawlSource(StageConfig):
     )
     seeds: tuple[str, ...] = Field(min_length=1, max_length=100_000, description="URLs (http or https) to begin with")
     contact: str = Field(
-        pattern=r"^(https?://[^\s()]+|[^\s@()]+@[^\s@()]+)$",
+        pattern=r"^(https?://[!-'*-~]+|[!-'*-?A-~]+@[!-'*-?A-~]+)$",  # ASCII: it stands in a header, in brackets
         max_length=200,
         description="Page or e-mail address by which a site's owner reaches you; sent with every request",
     )

@@ -158,6 +158,15 @@ def test_what_the_frontier_does_not_know_is_cut_off(tmp_path: Path) -> None:
         assert crawl(config, tmp_path).files[0].read_bytes() == whole
 
 
+def test_a_crawl_that_reached_no_page_begins_anew(tmp_path: Path) -> None:
+    with serving(pages(3)) as site:
+        site.pages["/robots.txt"] = Reply(b"", 503)
+        config = source(site.url())
+        assert crawl(config, tmp_path).counts["crawl_pages"] == 0
+        site.pages["/robots.txt"] = Reply(b"", 404)
+        assert crawl(config, tmp_path).counts["crawl_pages"] == 4
+
+
 def test_robots_older_than_a_day_are_asked_for_again(tmp_path: Path) -> None:
     with serving(pages(3)) as site:
         config = source(site.url(), max_pages=1)

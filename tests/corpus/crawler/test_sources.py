@@ -94,6 +94,43 @@ def test_how_fast_it_is_fetched_is_no_part_of_the_key(fields: dict[str, Any], ch
     assert config(fields).identity() == config(fields, **change).identity()
 
 
+CHANGES: dict[str, dict[str, Any]] = {
+    "crawl": {
+        "crawl_id": "2026-12",
+        "seeds": ["http://b.example"],
+        "contact": "you@a.example",
+        "scope": "any",
+        "allowed_hosts": ["c.example"],
+        "allowed_networks": ["10.0.0.0/8"],
+        "content_types": ["text/plain"],
+        "timeout_seconds": 5.0,
+        "max_delay_seconds": 5.0,
+        "retry_interrupted": True,
+        **dict.fromkeys(("max_depth", "max_pages", "max_bytes", "max_pages_per_host", "max_bytes_per_host"), 7),
+        **dict.fromkeys(("max_hosts", "max_urls", "max_links_per_page", "max_redirects", "retries"), 7),
+        **dict.fromkeys(("max_body_bytes", "file_bytes"), 77_777),
+        "connections_per_host": 2,
+    },
+    "commoncrawl": {
+        "crawl": "CC-MAIN-2026-31",
+        "format": "wet",
+        "segment": "1770000000000.12",
+        "paths": [NAME],
+        "max_files": 7,
+        "base_url": "https://mirror.example",
+    },
+}
+
+
+@pytest.mark.parametrize("fields", [CRAWL, COMMON], ids=lambda fields: fields["kind"])
+def test_every_field_that_may_change_what_is_read_is_part_of_the_key(fields: dict[str, Any]) -> None:
+    base = config(fields)
+    kind = type(base.source)
+    assert set(CHANGES[fields["kind"]]) == set(kind.model_fields) - kind.runtime - {"kind"}
+    for name, value in CHANGES[fields["kind"]].items():
+        assert config(fields, **{name: value}).identity() != base.identity(), name
+
+
 def test_a_crawl_of_common_crawl_is_named_by_its_id() -> None:
     assert source_from_uri("CC-MAIN-2026-30") == CommonCrawlSource(crawl="CC-MAIN-2026-30")
 
