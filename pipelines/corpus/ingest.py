@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.stage import Metrics, Stage
+from pipelines.corpus.crawler.sources import CommonCrawlSource, CrawlSource
 from pipelines.corpus.execution import ShardedConfig
 from pipelines.corpus.file_source import Source
 from pipelines.corpus.sources import DocsSource, SourceConfig, WarcSource
@@ -62,11 +63,22 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     from pipelines.corpus.readers.records import Limits
     from pipelines.corpus.shards import run_shards
 
+    fetched: dict[str, int] = {}
     if isinstance(config.source, DocsSource):
         if objects is None:
             raise UserError("ingest.source: docs needs the objects of the examples stage; examples.source must be docs")
         source: Source = WarcSource(path=out / "crawl")
         files = {path.name: path for path in write_crawl(objects, out / "crawl", out)}
+    elif isinstance(config.source, CrawlSource):
+        from pipelines.corpus.crawler.crawl import crawl
+
+        crawled = crawl(config.source, out)
+        source = WarcSource(path=out / "crawl")
+        files, fetched = {path.name: path for path in crawled.files}, crawled.counts
+    elif isinstance(config.source, CommonCrawlSource):
+        from pipelines.corpus.crawler.commoncrawl import chosen_files
+
+        source, files = config.source, chosen_files(config.source, out)
     else:
         source = config.source
         source.refuse_own_output(out)
@@ -88,6 +100,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     merge_errors(out, len(shards))
     if config.max_documents is not None:
         counts = keep_first(out, config.max_documents, counts, intake.schema)
+    counts |= {name: counts.get(name, 0) + count for name, count in fetched.items()}
     dropped = sorted(name for name in counts if name.startswith("dropped."))
     if not counts["kept"]:
         raise EmptyOutput("ingest", {name.removeprefix("dropped."): counts[name] for name in ("in", "kept", *dropped)})

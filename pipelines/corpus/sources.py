@@ -1,5 +1,6 @@
 """Where documents come from: the kinds of source, told apart by their `kind` or by the form of a URI."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from pipelines.artifacts.stage import StageConfig
 from pipelines.corpus.book_sources import EpubSource, HtmlSource, JatsSource, PdfSource, TextSource
 from pipelines.corpus.byte_shards import Slice
 from pipelines.corpus.code_source import CodeSource
+from pipelines.corpus.crawler.sources import CRAWL_NAME, CommonCrawlSource, CrawlSource
 from pipelines.corpus.file_source import FileSource, Source
 from pipelines.corpus.hub_source import HUB, HubSource
 from pipelines.corpus.readers.records import Dropped, Limits, Record
@@ -75,7 +77,10 @@ DATA = frozenset({WarcSource, WetSource, JsonlSource, ParquetSource, Conversatio
 TELLING: tuple[type[FileSource], ...] = (*FILE_SOURCES, CodeSource)
 BY_NAME: tuple[type[FileSource], ...] = (*TELLING, ConversationsSource)
 PREFIXED = {str(kind.model_fields["kind"].default): kind for kind in BY_NAME}
-SUPPORTED = f"name docs:, {HUB}OWNER/NAME@REVISION, or a file, folder or glob of " + ", ".join(PREFIXED)
+SUPPORTED = (
+    f"name docs:, {HUB}OWNER/NAME@REVISION, a crawl of Common Crawl as CC-MAIN-2026-30, or a file, folder or glob of "
+    + ", ".join(PREFIXED)
+)
 
 
 def source_from_uri(uri: str) -> "DocsSource | Source":
@@ -84,6 +89,8 @@ def source_from_uri(uri: str) -> "DocsSource | Source":
         return DocsSource()
     if uri.startswith(HUB):
         return HubSource.from_uri(uri)
+    if re.match(CRAWL_NAME, uri):
+        return CommonCrawlSource(crawl=uri)
     prefix, colon, rest = uri.partition(":")
     if colon and prefix in PREFIXED and rest:
         return PREFIXED[prefix](path=_path(rest))
@@ -154,7 +161,9 @@ SourceConfig = Annotated[
         | JatsSource
         | CodeSource
         | WikiSource
-        | HubSource,
+        | HubSource
+        | CrawlSource
+        | CommonCrawlSource,
         Field(discriminator="kind"),
     ],
     BeforeValidator(_from_text),

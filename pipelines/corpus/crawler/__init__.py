@@ -1,0 +1,1 @@
+"""Sources on the network: a polite crawl of seed URLs, and the files of Common Crawl."""
