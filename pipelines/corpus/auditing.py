@@ -22,6 +22,8 @@ from pipelines.corpus.shards import run_shards
 
 COLUMNS = ("id", "text", "url", "crawl_time", "language")
 UNKNOWN = "unknown"
+FEWEST = 30
+"""Documents from which the normal interval of a mean is taken, the usual rule of thumb."""
 _MONTH = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])(?!\d)")
 
 
@@ -189,15 +191,19 @@ def group_row(axis: str, group: str, values: list[float]) -> dict[str, Any]:
     """Return a group's counts, and its mean sentiment over documents with the normal interval of 95%.
 
     Documents are the units, since what one says of a group in several places is no independent evidence. Fewer than
-    two have no interval.
+    `FEWEST` have no interval: it would be too narrow.
     """
     documents, mentions, total, squares = values
     row: dict[str, Any] = {"axis": axis, "group": group, "documents": int(documents), "mentions": int(mentions)}
     if not documents:
         return row | {"sentiment": None, "low": None, "high": None}
     mean = total / documents
-    if documents < 2:
+    if documents < FEWEST:
         return row | {"sentiment": round(mean, 4), "low": None, "high": None}
     variance = max(squares - documents * mean * mean, 0.0) / (documents - 1)
     half = 1.959964 * math.sqrt(variance / documents)
-    return row | {"sentiment": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+    return row | {
+        "sentiment": round(mean, 4),
+        "low": round(max(mean - half, -1), 4),
+        "high": round(min(mean + half, 1), 4),
+    }

@@ -76,10 +76,14 @@ _IPV6 = re.compile(
 _IPV6_INSIDE = re.compile(r":[0-9A-Fa-f]{0,4}:")
 
 
+_COUNTED = re.compile(r"(?:\b(?:versions?|release|sections?|sect?|chapter|clause|figure|rule)\.?|§)\s{0,2}\Z", re.I)
+"""What stands before numbers with dots that are no addresses."""
+
+
 def _ips(text: str) -> Places:
     for inside, pattern in ((_IPV4_INSIDE, _IPV4), (_IPV6_INSIDE, _IPV6)):
         for match in pattern.finditer(text) if inside.search(text) else ():
-            if _is_public(match.group()):
+            if _is_public(match.group()) and not _COUNTED.search(text, max(0, match.start() - 16), match.start()):
                 yield match.span()
 
 

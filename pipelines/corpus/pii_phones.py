@@ -13,13 +13,22 @@ _EXTENSION = r"(?:[ ]?(?:x|ext\.?)[ ]?\d{1,5})?"
 _PHONE = re.compile(
     rf"""
     (?<![\w.+/=-])
-    (?: (?:\+|00)[1-9]\d{{0,2}}[ .-]?(?:\(\d{{1,4}}\)[ .-]?)?[1-9]\d{{0,3}}(?:[ .-]?\d{{2,4}}){{1,4}}
+    (?P<number> (?:\+|00)[1-9]\d{{0,2}}[ .-]?(?:\(\d{{1,4}}\)[ .-]?)?[1-9]\d{{0,3}}(?:[ .-]?\d{{2,4}}){{1,4}}
       | (?:1[ .-])?(?:\([2-9]\d\d\)[ ]?|[2-9]\d\d[ .-])[2-9]\d\d[.-]\d{{4}}
     )
     {_EXTENSION} (?![\w]|[.,-]\d)
     """,
     re.VERBOSE,
 )
+_COUNTRY = re.compile(
+    r"""
+      1[2-9]\d{9}\Z | 7 | 2(?:[07]|1[12368]|[2346]\d|5[0-8]|9[01789]) | 3(?:[0-469]|5\d|7[0-8]|8[0-35-79])
+    | 4(?:[013-9]|2[013]) | 5(?:[1-8]|[09]\d) | 6(?:[0-6]|7[02-9]|8[0-35-9]|9[0-2])
+    | 8(?:[1246]|0[08]|5[02356]|7[08]|8[0-368]) | 9(?:[0-58]|6[0-8]|7[0-79]|9[2-68])
+    """,
+    re.VERBOSE,
+)
+"""The country codes that are given out (ITU-T E.164); after 1, the whole number of North America."""
 _TRUNK = re.compile(
     r"""
     (?<![\w.,+:/=-])(?<!\d[ ])
@@ -40,7 +49,7 @@ _CUE = re.compile(
 def find_phones(text: str) -> Iterator[tuple[int, int]]:
     """Yield where a telephone number starts and ends."""
     for match in _PHONE.finditer(text):
-        if 8 <= _count_digits(match.group()) <= MAX_DIGITS + 5:  # an extension has up to five more
+        if _is_dialled(match.group("number")):
             yield match.span()
     for match in _TRUNK.finditer(text):
         if 10 <= _count_digits(match.group()) <= 11:
@@ -49,6 +58,15 @@ def find_phones(text: str) -> Iterator[tuple[int, int]]:
         before = text[max(0, match.start() - 44) : match.start()]
         if _CUE.search(before):
             yield match.start() - (len(before) - len(before.rstrip("+("))), match.end()
+
+
+def _is_dialled(number: str) -> bool:
+    """Return whether a number has as many digits as there may be and, where it is international, a country's code."""
+    digits = "".join(filter(str.isdigit, number))
+    if not number.startswith(("+", "00")):
+        return True
+    digits = digits.removeprefix("00")
+    return 8 <= len(digits) <= MAX_DIGITS and bool(_COUNTRY.match(digits))
 
 
 def _count_digits(text: str) -> int:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datatrove.data import Document
 from hypothesis import given
@@ -158,10 +159,12 @@ def test_any_word_is_sampled_to_compare_with() -> None:
 
 
 def test_the_interval_is_over_documents() -> None:
-    values = [1.0, -1.0, 0.5, 0.0]
-    found = group_row("axis", "group", [4, 9, sum(values), sum(value * value for value in values)])
+    values = [1.0, -1.0, 0.5, 0.0] * 10
+    found = group_row("axis", "group", [40, 90, sum(values), sum(value * value for value in values)])
     assert found["sentiment"] == 0.125 and found["low"] < 0.125 < found["high"]
-    assert found["high"] - found["low"] == pytest.approx(2 * 1.959964 * 0.8539 / 2, abs=1e-3)
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.959964 * np.std(values, ddof=1) / 40**0.5, abs=1e-3)
+    few = group_row("axis", "group", [29, 40, 0.0, 0.0])
+    assert (few["sentiment"], few["low"], few["high"]) == (0.0, None, None), "not certain, but too few to say"
     assert group_row("", ANY, [0, 0, 0.0, 0.0])["sentiment"] is None
 
 
@@ -187,7 +190,7 @@ def test_any_url_has_a_domain_or_none(url: str) -> None:
 
 
 def test_the_report_shows_the_audit(tmp_path: Path) -> None:
-    facts = audited(write(tmp_path / "in", [ROWS * 2]), tmp_path / "out")
+    facts = audited(write(tmp_path / "in", [ROWS * 30]), tmp_path / "out")
     empty: dict[str, Any] = {
         "title": "t",
         "funnel": [],

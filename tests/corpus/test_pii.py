@@ -106,6 +106,8 @@ def test_a_piece_is_found_whole_in_a_sentence(kind: str, piece: str) -> None:
         "checksum = 9f86d081884c7d659a2feaa0c55ad015",
         "0000020 064 145 154 154 157 040 167 157",
         "0.123 456 7890 and 012345",
+        "from -2147483648 to +2147483647, +1234567890 and +2147483392",
+        "Section 3.1.3.2, version 2.7.2.2, § 2.2.24.1 and release 7.4.7.1",
     ],
 )
 def test_what_only_looks_like_it_is_left_alone(text: str) -> None:
