@@ -94,7 +94,7 @@ class ExtractorProcess:
 
     def texts(self, pages: list[str]) -> list[Text]:
         """Return what each page came to, in order; raise StageFailed where the child is killed from outside twice."""
-        bodies = [storable(page).encode() for page in pages]
+        bodies = [_utf8(page) for page in pages]
         found: list[Text] = []
         while len(found) < len(bodies):
             found += self._answers(bodies[len(found) :])
@@ -154,6 +154,13 @@ class ExtractorProcess:
                 if pipe:
                     pipe.close()
         return child.wait()
+
+
+def _utf8(page: str) -> bytes:
+    try:
+        return page.encode()
+    except UnicodeEncodeError:
+        return storable(page).encode()
 
 
 def _reason(status: int) -> str:

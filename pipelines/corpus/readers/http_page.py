@@ -21,6 +21,8 @@ MARKUP = re.compile(rb"<[a-zA-Z!?/]")
 CHUNK_LINE = re.compile(rb"[0-9a-fA-F]{1,8}[ \t]*(?:;[^\r\n]*)?\r?\n")
 SNIFFED_BYTES = 4096
 HEADERS = 1 << 13
+MAX_ENCODINGS = 5
+"""Content encodings one inside the other; a stream that inflates to itself would be inflated for each."""
 CONTROLS = bytes({*range(1, 9), *range(14, 27), *range(28, 32)})
 DEFAULTS = frozenset({"windows-1252", "cp1252", "iso-8859-1"})
 """Charsets that servers declare unasked; under one of these, bytes that look like East Asian text are such text."""
@@ -100,7 +102,10 @@ def _unwrapped(record: WarcRecord, stored: bytes, max_bytes: int) -> bytes:
     body = stored
     if "chunked" in (headers.get("Transfer-Encoding") or "").lower() and CHUNK_LINE.match(body):
         body = ChunkedReader(BytesIO(body)).read(max_bytes + 1)
-    for encoding in reversed((headers.get("Content-Encoding") or "").lower().replace(" ", "").split(",")):
+    encodings = (headers.get("Content-Encoding") or "").lower().replace(" ", "").split(",")
+    if len(encodings) > MAX_ENCODINGS:
+        raise Undecodable("too many encodings")
+    for encoding in reversed(encodings):
         body = _decompressed(body, encoding, max_bytes)
     return body
 

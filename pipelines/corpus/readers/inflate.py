@@ -24,9 +24,15 @@ SHORTEST = 18
 """Bytes of the header and the trailer of a gzip member."""
 MAX_RATIO = 200
 """Bytes for a byte above which a stream longer than `BOMB_FLOOR` is no text: zeros inflate 1029 to 1, HTML under 50."""
+FRAMED_RATIO = 2_000
+"""The same for zstd, whose long matches bring a file of like pages above 200."""
 BOMB_FLOOR = 1 << 26
 GZIP = b"\x1f\x8b\x08"
 FRAMED: dict[bytes, Any] = {b"\x28\xb5\x2f\xfd": ZstdReader, b"\x04\x22\x4d\x18": Lz4Reader}
+
+
+class Bomb(Exception):
+    """A stream inflates to far more than text does."""
 
 
 @dataclass(slots=True)
@@ -169,12 +175,16 @@ def _framed(file: BinaryIO, magic: bytes, reader_type: Any) -> Iterator[Piece]:
     while start is not None:
         file.seek(start)
         reader = reader_type(file)
+        size = 0
         try:
             while data := reader.read(CHUNK):
                 yield Piece(data)
+                size += len(data)
+                if size > BOMB_FLOOR and size > FRAMED_RATIO * (file.tell() - start):
+                    raise Bomb
             return
-        except OSError:
-            yield Piece(b"", broken="damaged_compression")
+        except (OSError, Bomb) as error:
+            yield Piece(b"", broken="decompression_bomb" if isinstance(error, Bomb) else "damaged_compression")
             start = _find(file, magic, start + (reader.frame_start_position() or 0) + 1)
 
 

@@ -3,8 +3,12 @@
 import gzip
 import hashlib
 import zlib
+from collections.abc import Callable
+from functools import partial
 
+import brotli
 import pytest
+import zstandard
 
 from pipelines.corpus.readers.http_page import decoded, page_of
 from pipelines.corpus.readers.records import Dropped, Limits, Record
@@ -102,6 +106,36 @@ def test_encodings_are_undone_where_the_bytes_show_them(encoding: str, body: byt
 def test_a_body_that_unpacks_to_gigabytes_is_stopped_at_the_limit() -> None:
     bomb = gzip.compress(b"<p>" + bytes(50_000_000))
     assert outcome(response(bomb, "Content-Type: text/html\r\nContent-Encoding: gzip")) == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [("br", partial(brotli.compress, quality=3)), ("zstd", zstandard.compress), ("deflate", zlib.compress), ("x-gzip", gzip.compress)],
+)
+def test_a_bomb_in_any_encoding_is_stopped_at_the_limit(encoding: str, pack: Callable[[bytes], bytes]) -> None:
+    bomb = pack(b"<p>" + bytes(30_000_000))
+    assert outcome(response(bomb, f"Content-Type: text/html\r\nContent-Encoding: {encoding}")) == "too_large"
+    assert outcome(response(pack(PAGE), f"Content-Type: text/html\r\nContent-Encoding: {encoding}")) == "page"
+
+
+def test_encodings_without_end_are_not_undone() -> None:
+    headers = "Content-Type: text/html\r\nContent-Encoding: " + ", ".join(["gzip"] * 1_000)
+    assert outcome(response(gzip.compress(PAGE), headers)) == "bad_encoding"
+
+
+@pytest.mark.parametrize("said", ["-1", "99999999999999999999", "5", "x", ""])
+def test_the_length_that_a_server_said_does_not_matter(said: str) -> None:
+    page = page_of(response(headers=f"Content-Type: text/html\r\nContent-Length: {said}"), LIMITS, set())
+    assert isinstance(page, Record)
+    assert page.content == PAGE.decode()
+
+
+@pytest.mark.parametrize("language", ["de", "ja", "xx-nonsense", "\xff"])
+def test_a_language_that_lies_changes_nothing(language: str) -> None:
+    headers = f"Content-Type: text/html; charset=latin-1\r\nContent-Language: {language}"
+    page = page_of(response("<html><p>Grüße</p></html>".encode(), headers), LIMITS, set())
+    assert isinstance(page, Record)
+    assert page.content == "<html><p>Grüße</p></html>"
 
 
 def test_a_body_that_is_not_in_its_encoding_is_dropped() -> None:
