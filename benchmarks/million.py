@@ -1,7 +1,7 @@
 """A million generated documents, a fifth of them near-duplicates, through `dedup` on two cores: time and peak memory.
 
-Texts are drawn from 50,000 words with the frequencies of Zipf's law; a near-duplicate is an earlier text with up to
-ten per cent of its words replaced. The last line is one JSON object.
+Texts are drawn from 50,000 words with the frequencies of Zipf's law; a near-duplicate is an earlier text with one to
+four of its words replaced. The last line is one JSON object.
 """
 
 import json
@@ -54,7 +54,7 @@ def generate(folder: Path, count: int) -> float:
         for _ in rows:
             if recent and rng.random() < NEAR:
                 words = recent[rng.integers(len(recent))].copy()
-                changed = rng.integers(0, len(words), rng.integers(len(words) // 10 + 1))
+                changed = rng.integers(0, len(words), rng.integers(1, len(words) // 60 + 2))
                 words[changed] = np.searchsorted(limits, rng.random(len(changed)))
             else:
                 words = np.searchsorted(limits, rng.random(rng.integers(MEAN_WORDS // 2, MEAN_WORDS * 3 // 2)))
@@ -88,7 +88,7 @@ def main(folder: Path, count: int) -> int:
     print(f"{count:,} documents of {mean:,.0f} bytes: {seconds:.0f} s, {cpu:.0f} CPU s, two threads; {metrics}")
     claims = [
         claim("peak memory, GiB", used.ru_maxrss * 1024 / GIB, 4),
-        claim("share of documents removed", 1 - metrics["kept"] / metrics["in"], 0.05, at_most=False),
+        claim("share of documents removed", 1 - metrics["kept"] / metrics["in"], 0.15, at_most=False),
         claim("CPU seconds", cpu, 600),
     ]
     print(json.dumps({"name": "million", "claims": claims}))

@@ -54,11 +54,11 @@ def _table(records: Records, verdicts: Verdicts, sets: Sets, rows: Places) -> pa
     nobody = kinds == KEPT
     names = np.where(nobody, "repeated", np.array(KINDS)[kinds])
     columns = [
-        records.ids.take(pa.array(rows)).combine_chunks(),
-        records.ids.take(pa.array(stands, mask=nobody)).combine_chunks(),
+        records.names(rows),
+        records.names(stands, nobody),
         pa.array(names.tolist(), pa.string()),
         pa.array(similarities(records, sets, rows, stands), mask=nobody),
-        records.ids.take(pa.array(neighbours, mask=nobody)).combine_chunks(),
+        records.names(neighbours, nobody),
         pa.array(similarities(records, sets, rows, neighbours, kinds == EXACT), mask=nobody),
     ]
     return pa.table(columns, schema=CLUSTERS)
@@ -88,6 +88,6 @@ def write_retired(records: Records, verdicts: Verdicts, out: Path) -> None:
     gone = np.zeros(len(records), np.bool_)
     gone[: records.first_new] = records.kept_before[: records.first_new]
     rows = np.flatnonzero(gone & (verdicts.kinds != KEPT))
-    columns = [records.ids.take(pa.array(places)).combine_chunks() for places in (rows, verdicts.stands[rows])]
+    columns = [records.names(places) for places in (rows, verdicts.stands[rows])]
     with atomic_file(out / "clusters" / "retired.parquet", out) as fresh:
         pq.write_table(pa.table(columns, schema=RETIRED), fresh, compression="zstd")

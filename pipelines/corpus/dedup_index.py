@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.work import atomic_file
 from pipelines.corpus.dedup import DedupConfig
-from pipelines.corpus.jaccard import Sets
+from pipelines.corpus.jaccard import Places, Sets
 from pipelines.corpus.minhash import Keys
 
 FORMAT = 1
@@ -48,6 +48,7 @@ class Records:
     """All documents, those of the index first; about 200 bytes of memory each, with what linking adds."""
 
     ids: pa.ChunkedArray
+    """Of large strings: together they may be longer than 2 GiB."""
     digests: Digests
     """A row of two numbers a document: the digest of its text in normal form."""
     urls: Digests
@@ -63,6 +64,11 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def names(self, places: Places, nobody: NDArray[np.bool_] | None = None) -> pa.Array:
+        """Return the ids of the documents at `places`; null where `nobody` says so."""
+        taken = self.ids.take(pa.array(places, mask=nobody))
+        return taken.combine_chunks().cast(pa.string())
 
     def keys(self, bands: int) -> Keys:
         """Return the band keys, mapped from their file."""
@@ -132,7 +138,7 @@ def write_index(records: Records, kept: NDArray[np.bool_], settings: dict[str, A
         for start in range(0, len(records), ROWS):
             piece = slice(start, start + ROWS)
             columns = [
-                records.ids.slice(start, ROWS).combine_chunks(),
+                records.ids.slice(start, ROWS).combine_chunks().cast(pa.string()),
                 _binary(records.digests[piece]),
                 _binary(records.urls[piece], np.asarray(records.urls[piece].any(axis=1))),
                 pa.array(records.lengths[piece]),

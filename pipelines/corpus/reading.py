@@ -43,7 +43,7 @@ class _Columns:
 
     def add_indexed(self, table: pa.Table) -> None:
         """Append the documents of an index."""
-        self.ids += table.column("id").chunks
+        self.ids += table.column("id").cast(pa.large_string()).chunks
         self.digests.append(numbers_of(table.column("digest").to_pylist()))
         self.urls.append(numbers_of(table.column("url_digest").to_pylist()))
         self.lengths.append(table.column("length").to_numpy())
@@ -86,7 +86,7 @@ def read_all(
             counter.advance(len(signed.ids))
     runs.flush()
     records = Records(
-        pa.chunked_array(columns.ids, pa.string()),
+        pa.chunked_array(columns.ids, pa.large_string()),
         _joined(columns.digests, (0, 2), np.uint64),
         _joined(columns.urls, (0, 2), np.uint64),
         _joined(columns.lengths, 0, np.int64),

@@ -153,14 +153,14 @@ def _sorted(hashes: Hashes) -> Hashes:
     shift = np.uint64(64 - bits)
     ends = np.zeros((1 << bits) + 1, np.int64)
     for number in hashes:
-        ends[np.int64(number >> shift) + 1] += 1
+        ends[int(number >> shift) + 1] += 1
     for slot in range(1 << bits):
         ends[slot + 1] += ends[slot]
     out = np.empty_like(hashes)
     for number in hashes:
-        bucket = np.int64(number >> shift)
-        out[ends[bucket]] = number
-        ends[bucket] += 1
+        slot = int(number >> shift)
+        out[ends[slot]] = number
+        ends[slot] += 1
     for place in range(1, len(out)):
         number = out[place]
         at = place

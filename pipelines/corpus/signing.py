@@ -60,7 +60,7 @@ def _sign(signer: Signer, part: Path, group: int, metadata: pq.FileMetaData) -> 
     found = shingle_texts(*text_of(table.column("text")), signer.shingle_words)
     keys = np.empty((len(table), signer.bands), np.uint64)
     band_keys(found.shingles, found.sizes, signer.factors, signer.terms, signer.rows, keys)
-    ids = table.column("id").combine_chunks()
+    ids = table.column("id").cast(pa.large_string()).combine_chunks()
     values = table.column(signer.rank_column).to_pylist() if signer.rank_column else []
     urls = [_url_digest(url) for url in table.column("url").to_pylist()] if signer.by_url else []
     return Signed(ids, found, keys, values, urls)
