@@ -1,9 +1,9 @@
 """Our scores and rules against datatrove's Gopher, FineWeb and C4 filters: CPU time, kept set, and each rule by itself.
 
 GRISTMILL_PEERS names a virtual environment with `datatrove==0.10.1 spacy 'xxhash<4' regex`, whose filters run as a
-process of their own. The corpus is made of the public data (`filter_corpus.py`). Each of five rounds times both on the
-same fifth of it. A disagreement is explained when our formulas, given spaCy's words instead of ours, say what
-datatrove says. The last line is one JSON object.
+process of their own. The corpus is made of the public data (`support/filter_corpus.py`). Each of five rounds times
+both on the same fifth of it; neither reads nor writes files. A disagreement is explained when our formulas, given
+spaCy's words instead of ours, say what datatrove says. The last line is one JSON object.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from claims import claim
-from filter_corpus import corpus
+from support.filter_corpus import corpus
 
 from pipelines.corpus import c4, fineweb, quality, repetition
 from pipelines.corpus.annotation import text_quality
@@ -39,7 +39,7 @@ class Peer:
     """Datatrove in its own environment."""
 
     def __init__(self, environment: Path) -> None:
-        script = Path(__file__).with_name("filters_peer.py")
+        script = Path(__file__).parent / "support" / "filters_peer.py"
         self._process = subprocess.Popen(
             [environment / "bin" / "python", script],
             stdin=subprocess.PIPE,

@@ -5,6 +5,7 @@ of other languages; every second one is damaged: lines or words repeated, cut, l
 strengths spread evenly so that some documents lie on either side of each threshold.
 """
 
+import gzip
 import io
 import json
 import lzma
@@ -64,8 +65,6 @@ def pages(data: Path) -> Iterator[str]:
 
 def html_pages(data: Path) -> Iterator[str]:
     """Yield the pages of the extraction benchmark and of the crawls."""
-    import gzip
-
     with tarfile.open(data / "extraction" / "article-extraction.tar.xz") as archive:
         for member in archive:
             content = archive.extractfile(member)
