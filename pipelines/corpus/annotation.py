@@ -1,6 +1,5 @@
 """Annotates documents part by part: the columns that scoring adds, and the sharded pass that fills them."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,14 +10,15 @@ import pyarrow as pa
 from datatrove.data import Document
 
 from pipelines.artifacts.stage import Metrics
-from pipelines.corpus import c4, quality, repetition
+from pipelines.corpus import c4, fineweb, quality, repetition
 from pipelines.corpus.annotate import AnnotateConfig
+from pipelines.corpus.characters import code_points
 from pipelines.corpus.documents import PROVENANCE, part_name, parts, read_documents, write_documents
 from pipelines.corpus.language import detect_language
 from pipelines.corpus.pii import find_pii
 from pipelines.corpus.shards import run_shards
 from pipelines.corpus.toxicity import WEIGHTS, count_listed_words, load_classifier
-from pipelines.corpus.words import split_words
+from pipelines.corpus.words import splitter
 
 BLOCK = 32
 LANGUAGE = ("language", "language_score")
@@ -32,6 +32,7 @@ ANNOTATED = pa.schema(
         *quality.FIELDS,
         *repetition.FIELDS,
         *c4.FIELDS,
+        *fineweb.FIELDS,
         ("toxicity_hits", pa.int64()),
         ("toxicity_score", pa.float64()),
         ("pii", SPANS),
@@ -45,8 +46,7 @@ def scores(texts: list[str], language_characters: int, weights: Path = WEIGHTS) 
     classifier = load_classifier(weights)
     scorers: list[Callable[[str], dict[str, Any]]] = [
         lambda text: dict(zip(LANGUAGE, detect_language(text, language_characters), strict=True)),
-        _quality,
-        c4.c4_quality,
+        text_quality,
         lambda text: {"toxicity_hits": count_listed_words(text)},
         lambda text: {"toxicity_score": classifier.score(text)},
         lambda text: {"pii": [span._asdict() for span in find_pii(text)]},
@@ -58,9 +58,16 @@ def scores(texts: list[str], language_characters: int, weights: Path = WEIGHTS) 
     return rows
 
 
-def _quality(text: str) -> dict[str, Any]:
-    words = split_words(text)
-    return quality.gopher_quality(text, Counter(words)) | repetition.gopher_repetition(text, words)
+def text_quality(text: str) -> dict[str, Any]:
+    """Return the columns of Gopher's, C4's and FineWeb's rules."""
+    points = code_points(text)
+    starts, ends = splitter().places(points)
+    return {
+        **quality.gopher_quality(text, points, starts, ends),
+        **repetition.gopher_repetition(text, points, starts, ends),
+        **fineweb.fineweb_quality(text, len(starts)),
+        **c4.c4_quality(text),  # last, as it asks the splitter again
+    }
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,38 @@
 The defaults are the published ones for web text. A minimum of 0 and a share of 1 switch a rule off.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
+from pipelines.artifacts.pins import FileRoot, Root
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+
+
+class UrlRules(StageConfig):
+    """Addresses whose documents are dropped."""
+
+    model_config = ConfigDict(title="URL block list")
+    pinned: ClassVar[frozenset[str]] = frozenset({"path"})
+
+    path: Path | None = Field(
+        None,
+        description="List of domains and patterns, one a line (also in the form of a hosts file); # starts a comment. "
+        "About 150 bytes of memory a line.",
+    )
+    domains: tuple[str, ...] = Field((), description="Domains to drop, with all their subdomains.")
+    patterns: tuple[str, ...] = Field(
+        (), description="Addresses to drop, without their scheme; * stands for any characters."
+    )
+    words: tuple[str, ...] = Field(
+        (), description="Words to drop where they stand in an address between marks, in either case."
+    )
+
+    def roots(self) -> Mapping[str, Root]:
+        """Return the list as an input pinned by content."""
+        return {"path": FileRoot({"list": self.path})} if self.path else {}
 
 
 class LanguageRules(StageConfig):
@@ -66,13 +93,36 @@ class RepetitionRules(StageConfig):
 
 
 class C4Rules(StageConfig):
-    """C4's rules for whole documents (Raffel et al. 2020); its cutting of single lines is not done."""
+    """C4's rules (Raffel et al. 2020). Its cutting of single lines is not done: a document may be dropped for them."""
 
     model_config = ConfigDict(title="C4")
 
     min_sentences: int = Field(5, ge=0, description="Fewest sentences in lines that end like one.")
     drop_lorem_ipsum: bool = Field(True, description="Drop documents with the printers' filler text.")
     drop_curly_bracket: bool = Field(True, description="Drop documents with a curly bracket in a sentence.")
+    min_line_ratio: float = Field(0, ge=0, le=1, description="Least share of lines that C4 retains.")
+    max_javascript_line_ratio: float = Field(1, ge=0, le=1, description="Greatest share of lines on JavaScript.")
+    max_policy_line_ratio: float = Field(1, ge=0, le=1, description="Greatest share of lines on cookies or terms.")
+    min_paragraph_length: int = Field(
+        0, ge=0, description="Fewest characters in the third longest line; mC4 asks for 200 (arXiv:2010.11934)."
+    )
+
+
+class FineWebRules(StageConfig):
+    """FineWeb's own rules (Penedo et al. 2024, arXiv:2406.17557); the thresholds are those of its published code."""
+
+    model_config = ConfigDict(title="FineWeb")
+
+    min_punctuated_line_ratio: float = Field(
+        0.12, ge=0, le=1, description="Least share of lines that end in a mark of punctuation."
+    )
+    max_short_line_ratio: float = Field(
+        0.67, ge=0, le=1, description="Greatest share of lines of at most 30 characters."
+    )
+    max_repeated_line_char_ratio: float = Field(
+        0.01, ge=0, le=1, description="Greatest share of characters in lines met before."
+    )
+    max_line_feed_word_ratio: float = Field(0.3, ge=0, description="Most line feeds per word or mark.")
 
 
 class ToxicityRules(StageConfig):
@@ -89,16 +139,22 @@ class FilterConfig(StageConfig):
 
     model_config = ConfigDict(title="Filter documents")
 
+    urls: UrlRules = Field(UrlRules(), description="Addresses whose documents are dropped.")
     language: LanguageRules = Field(LanguageRules(), description="Which languages are kept.")
     gopher: GopherRules = Field(GopherRules(), description="Gopher's quality rules.")
     repetition: RepetitionRules = Field(RepetitionRules(), description="Gopher's repetition rules.")
     c4: C4Rules = Field(C4Rules(), description="C4's rules.")
+    fineweb: FineWebRules = Field(FineWebRules(), description="FineWeb's rules.")
     toxicity: ToxicityRules = Field(ToxicityRules(), description="How toxic a document may be.")
     replace_pii: bool = Field(True, description="Replace personal data by placeholders such as <EMAIL>.")
+    samples: int = Field(
+        20, ge=0, le=100, description="Dropped documents to show for each reason; they are in memory, so few."
+    )
+    sample_characters: int = Field(2000, ge=0, le=10_000, description="Characters that are shown of each.")
 
 
 def filter(config: FilterConfig, *, documents: Path, out: Path) -> Metrics:
-    """Write the documents that pass every rule, and the others' ids with the first rule that each fails.
+    """Write the documents that pass every rule, the others' ids with the first rule that each fails, and samples.
 
     Returns `in`, `kept`, `dropped.REASON` and `pii.KIND`, the pieces of personal data replaced in what is kept.
     Raises EmptyOutput when nothing is.
@@ -108,4 +164,4 @@ def filter(config: FilterConfig, *, documents: Path, out: Path) -> Metrics:
     return filter_documents(config, documents, out)
 
 
-FILTER = Stage("filter", version=1, run=filter, libraries=("datatrove", "pyarrow"))
+FILTER = Stage("filter", version=2, run=filter, libraries=("datatrove", "pyarrow"))

@@ -12,10 +12,12 @@ from pipelines.artifacts.errors import EmptyOutput
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.stage import Metrics
 from pipelines.corpus.annotation import ANNOTATED
+from pipelines.corpus.block_list import BlockList
 from pipelines.corpus.documents import PartWriter, count_documents, parts, read_documents
 from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.pii import FINDERS, Span, replace_pii
 from pipelines.corpus.repetition import FIELDS as REPETITION_FIELDS
+from pipelines.corpus.samples import Samples
 
 DROPPED = pa.schema([("id", pa.string()), ("url", pa.string()), ("reason", pa.string())])
 
@@ -25,10 +27,20 @@ Rule = tuple[str, Callable[[Row], bool]]
 
 
 def rules(config: FilterConfig) -> list[Rule]:
-    """Return the rules in the order in which they are tried: empty, language, Gopher, repetition, C4, toxicity."""
-    language, gopher, c4, toxicity = config.language, config.gopher, config.c4, config.toxicity
+    """Return the rules in the order in which they are tried: address, language, Gopher, C4, FineWeb, toxicity."""
+    language, gopher, c4, fineweb, toxicity = (
+        config.language,
+        config.gopher,
+        config.c4,
+        config.fineweb,
+        config.toxicity,
+    )
+    blocked = BlockList(config.urls)
     wanted = frozenset(language.languages)
     return [
+        ("url_domain", lambda row: blocked.has_domain(row["url"])),
+        ("url_pattern", lambda row: blocked.has_pattern(row["url"])),
+        ("url_word", lambda row: blocked.has_word(row["url"])),
         ("empty", lambda row: not row["words"]),
         ("language", lambda row: bool(wanted) and row["language"] not in wanted),
         ("language_score", lambda row: bool(wanted) and row["language_score"] < language.min_score),
@@ -46,6 +58,14 @@ def rules(config: FilterConfig) -> list[Rule]:
         ("c4_lorem_ipsum", lambda row: c4.drop_lorem_ipsum and row["c4_lorem_ipsum"]),
         ("c4_curly_bracket", lambda row: c4.drop_curly_bracket and row["c4_curly_bracket"]),
         ("c4_too_few_sentences", lambda row: row["c4_sentences"] < c4.min_sentences),
+        ("c4_few_lines", lambda row: row["c4_lines"] < c4.min_line_ratio * row["lines"]),
+        ("c4_javascript", lambda row: row["c4_javascript_lines"] > c4.max_javascript_line_ratio * row["lines"]),
+        ("c4_policy", lambda row: row["c4_policy_lines"] > c4.max_policy_line_ratio * row["lines"]),
+        ("c4_short_paragraphs", lambda row: row["c4_paragraph_length"] < c4.min_paragraph_length),
+        ("fineweb_punctuation", lambda row: row["punctuated_line_ratio"] < fineweb.min_punctuated_line_ratio),
+        ("fineweb_short_lines", lambda row: row["short_line_ratio"] > fineweb.max_short_line_ratio),
+        ("fineweb_repeated_lines", lambda row: row["repeated_line_char_ratio"] > fineweb.max_repeated_line_char_ratio),
+        ("fineweb_line_feeds", lambda row: row["line_feed_word_ratio"] > fineweb.max_line_feed_word_ratio),
         ("toxicity_words", lambda row: row["toxicity_hits"] > toxicity.max_hit_ratio * max(row["words"], 1)),
         ("toxicity_score", lambda row: row["toxicity_score"] > toxicity.max_score),
     ]
@@ -61,6 +81,7 @@ def filter_documents(config: FilterConfig, documents: Path, out: Path) -> Metric
     reasons: Counter[str] = Counter()
     personal: Counter[str] = Counter(dict.fromkeys(FINDERS, 0) if config.replace_pii else {})
     kept = 0
+    samples = Samples(config.samples, config.sample_characters)
     with (
         meter("filter", total=count_documents(documents), unit="documents") as shown,
         PartWriter(out / "dropped" / "dropped.parquet", out, DROPPED) as dropped,
@@ -72,12 +93,14 @@ def filter_documents(config: FilterConfig, documents: Path, out: Path) -> Metric
                     reason = first_failing(ordered, document.metadata)
                     if reason:
                         reasons[reason] += 1
+                        samples.offer(reason, document)
                         dropped.write_row({"id": document.id, "url": document.metadata["url"], "reason": reason})
                         continue
                     if config.replace_pii:
                         personal.update(mask(document))
                     writer.write(document)
                 kept += writer.rows
+    samples.write(out, [name for name, _ in ordered])
     funnel = {
         "in": kept + reasons.total(),
         **{f"dropped.{name}": reasons[name] for name, _ in ordered if reasons[name]},

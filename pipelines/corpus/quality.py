@@ -1,19 +1,24 @@
 """The document statistics behind Gopher's quality rules (Rae et al. 2021, arXiv:2112.11446, appendix A1.1).
 
-Definitions follow datatrove's `GopherQualityFilter`; words come from `split_words`.
+Definitions follow datatrove's `GopherQualityFilter`; words are those of the splitter.
 """
 
-from collections import Counter
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from datatrove.utils.text import PUNCTUATION_SET
 
-STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+from pipelines.corpus.characters import LETTER, MARK, Points, Table, code_points
+from pipelines.corpus.compiled import compiled
+from pipelines.corpus.splitting import Keys, Places, bits, text_key
+from pipelines.corpus.words import splitter
+
+STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+LONGEST_STOP_WORD = 4
 BULLETS = ("•", "-")
 ELLIPSES = ("...", "…")
-LONGEST_REMEMBERED = 40
 
 FIELDS: list[tuple[str, pa.DataType]] = [
     ("words", pa.int64()),
@@ -27,41 +32,60 @@ FIELDS: list[tuple[str, pa.DataType]] = [
 ]
 
 
-def gopher_quality(text: str, counts: "Counter[str]") -> dict[str, Any]:
-    """Return the statistics of a document whose words are counted in `counts`; all are 0 for an empty one.
+def gopher_quality(text: str, points: Points, starts: Places, ends: Places) -> dict[str, Any]:
+    """Return the statistics of a document; all are 0 for an empty one.
 
     `words` leaves out those that are punctuation alone; `stop_words` is the number of different ones.
     """
-    total = counts.total()
-    words = characters = with_letter = 0
-    for word, count in counts.items():
-        counted, lettered = _traits(word) if len(word) <= LONGEST_REMEMBERED else _examine(word)
-        if counted:
-            words += count
-            characters += count * len(word)
-        if lettered:
-            with_letter += count
+    total = len(starts)
+    words, characters, with_letter, stops = word_traits(points, splitter().table, starts, ends, _stop_keys()).tolist()
     lines = text.splitlines()
-    bullets = sum(line.lstrip().startswith(BULLETS) for line in lines)
-    ellipses = sum(line.rstrip().endswith(ELLIPSES) for line in lines)
+    bullets = sum(line.lstrip().startswith(BULLETS) for line in lines) if "-" in text or "•" in text else 0
+    ellipses = text.count("...") + text.count("…")
+    trailing = sum(line.rstrip().endswith(ELLIPSES) for line in lines) if ellipses else 0
     return {
         "words": words,
         "mean_word_length": _ratio(characters, words),
         "hash_word_ratio": _ratio(text.count("#"), total),
-        "ellipsis_word_ratio": _ratio(text.count("...") + text.count("…"), total),
+        "ellipsis_word_ratio": _ratio(ellipses, total),
         "bullet_line_ratio": _ratio(bullets, len(lines)),
-        "ellipsis_line_ratio": _ratio(ellipses, len(lines)),
+        "ellipsis_line_ratio": _ratio(trailing, len(lines)),
         "alpha_word_ratio": _ratio(with_letter, total),
-        "stop_words": len(STOP_WORDS & counts.keys()),
+        "stop_words": stops,
     }
 
 
-def _examine(word: str) -> tuple[bool, bool]:
-    """Return whether the word is more than punctuation, and whether it has a letter."""
-    return not PUNCTUATION_SET.issuperset(word), any(map(str.isalpha, word))
+@compiled
+def word_traits(points: Points, table: Table, starts: Places, ends: Places, stop_keys: Keys) -> npt.NDArray[np.int64]:
+    """Return how many words are more than punctuation, their characters, how many words have a letter, and how many
+    different stop words there are."""
+    found = np.zeros(4, np.int64)
+    met = np.zeros(len(stop_keys), np.bool_)
+    for word in range(len(starts)):
+        start, end = starts[word], ends[word]
+        lettered = counted = False
+        for place in range(start, end):
+            held = bits(points[place], table)
+            counted = counted or not held & MARK
+            if held & LETTER:
+                lettered = True
+                break
+        if lettered or counted:
+            found[0] += 1
+            found[1] += end - start
+        found[2] += lettered
+        if lettered and end - start <= LONGEST_STOP_WORD:
+            key = text_key(points, start, end)
+            for number in range(len(stop_keys)):
+                if stop_keys[number] == key:
+                    met[number] = True
+    found[3] = met.sum()
+    return found
 
 
-_traits = lru_cache(1 << 16)(_examine)
+@cache
+def _stop_keys() -> Keys:
+    return np.array([text_key(code_points(word), 0, len(word)) for word in STOP_WORDS], np.uint64)
 
 
 def _ratio(part: int, whole: int) -> float:

