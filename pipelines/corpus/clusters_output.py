@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.artifacts.work import atomic_file
+from pipelines.corpus.compiled import compiled
 from pipelines.corpus.deciding import EXACT, KEPT, KINDS, Verdicts
 from pipelines.corpus.dedup_index import Records
 from pipelines.corpus.jaccard import Places, Sets, similarity_of
-from pipelines.corpus.jit import kernel
 
 CLUSTERS = pa.schema(
     [
@@ -74,7 +74,7 @@ def similarities(
     return found
 
 
-@kernel
+@compiled
 def _similarities(sets: Sets, some: Places, others: Places, same: NDArray[np.bool_], out: NDArray[np.float64]) -> None:
     for number in range(len(some)):
         one, other = some[number], others[number]

@@ -21,15 +21,15 @@ _IMPORT = re.compile(rb"^from pipelines\.corpus\.(\w+) import", re.MULTILINE)
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function compiled for the types that it is called with; integers wrap around as in C."""
+    """Return the function compiled for the types that it is called with; it runs without the GIL, its integers wrap."""
     settings: Any = config
     compiler: Any = njit
     asked = settings.CACHE_DIR
     settings.CACHE_DIR = str(Path(asked or HERE / "__pycache__") / f"kernels-{_sources()}")
     try:
-        found: Callable[P, R] = compiler(cache=True)(function)
+        found: Callable[P, R] = compiler(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder to keep the code in can be written: it is compiled in every process
-        found = compiler(function)
+        found = compiler(nogil=True)(function)
     finally:
         settings.CACHE_DIR = asked
     return found

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from pipelines.artifacts.progress import meter
 from pipelines.corpus.band_runs import BandRuns
+from pipelines.corpus.compiled import compiled
 from pipelines.corpus.dedup_index import Digests, Records
 from pipelines.corpus.hot_buckets import HOT, HotBuckets
 from pipelines.corpus.jaccard import Forest, Places, Sets, forest_of, link_small, root_of
-from pipelines.corpus.jit import kernel
 
 KEPT, URL, EXACT, NEAR = range(4)
 KINDS = ("kept", "url", "exact", "near")
@@ -98,7 +98,7 @@ def _link(
     return forest
 
 
-@kernel
+@compiled
 def _all_roots(parents: Places, out: Places) -> None:
     for document in range(len(parents)):
         out[document] = root_of(parents, document)
@@ -115,7 +115,7 @@ def _towards(pairs: Places, near: Places, stands: Places, neighbours: Places) ->
     _walk(queue, len(first), starts, np.ascontiguousarray(ends[:, 1]), neighbours)
 
 
-@kernel
+@compiled
 def _walk(queue: Places, waiting: int, starts: Places, others: Places, neighbours: Places) -> None:
     """Walk the trees from the kept documents outwards."""
     at = 0

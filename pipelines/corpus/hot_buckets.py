@@ -8,8 +8,8 @@ of their rarest shingles, and letters of one form with other facts in them share
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.corpus.compiled import compiled
 from pipelines.corpus.jaccard import Forest, Places, Sets, compare, root_of
-from pipelines.corpus.jit import kernel
 from pipelines.corpus.ngrams import Hashes
 
 HOT = 64
@@ -50,7 +50,7 @@ class HotBuckets:
         self._joined_in[members] = self._joins
 
 
-@kernel
+@compiled
 def _follow_leaders(members: Places, forest: Forest, sets: Sets, threshold: float) -> None:
     """Compare each document with a few that lead clusters; one that follows none leads too while there is room."""
     leaders = np.empty(LEADERS, np.int64)
@@ -66,20 +66,20 @@ def _follow_leaders(members: Places, forest: Forest, sets: Sets, threshold: floa
             count += 1
 
 
-@kernel
+@compiled
 def _roots(parents: Places, members: Places, out: Places) -> None:
     for number in range(len(members)):
         out[number] = root_of(parents, members[number])
 
 
-@kernel
+@compiled
 def _count(members: Places, sets: Sets, counters: NDArray[np.uint32]) -> None:
     for document in members:
         for place in range(sets.ends[document] - sets.sizes[document], sets.ends[document]):
             counters[np.int64(sets.shingles[place] & np.uint64(SLOTS - 1))] += 1
 
 
-@kernel
+@compiled
 def _prefixes(
     members: Places, sets: Sets, counters: NDArray[np.uint32], threshold: float,
     shingles: Hashes, places: Places, short: NDArray[np.bool_],
@@ -107,7 +107,7 @@ def _prefixes(
     return wrote
 
 
-@kernel
+@compiled
 def _join_lists(
     shingles: Hashes, documents: Places, short: NDArray[np.bool_], forest: Forest, sets: Sets, threshold: float
 ) -> None:
@@ -121,7 +121,7 @@ def _join_lists(
         start = end
 
 
-@kernel
+@compiled
 def _join_list(documents: Places, short: NDArray[np.bool_], forest: Forest, sets: Sets, threshold: float) -> None:
     """Compare the documents of one list, in which sizes rise, a cluster with a cluster.
 
@@ -153,7 +153,7 @@ def _join_list(documents: Places, short: NDArray[np.bool_], forest: Forest, sets
                     _join_blocks(documents, smaller, larger, forest, sets, threshold)
 
 
-@kernel
+@compiled
 def _join_blocks(
     documents: Places, smaller: Places, larger: Places, forest: Forest, sets: Sets, threshold: float
 ) -> None:

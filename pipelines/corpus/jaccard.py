@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.corpus.jit import kernel
+from pipelines.corpus.compiled import compiled
 from pipelines.corpus.minhash import Keys
 from pipelines.corpus.ngrams import Hashes
 
@@ -40,7 +40,7 @@ def forest_of(count: int) -> Forest:
     return Forest(np.arange(count), np.empty((count, 2), np.int64), np.empty(count), np.zeros(3, np.int64))
 
 
-@kernel
+@compiled
 def root_of(parents: Places, document: int) -> int:
     """Return the document that names the cluster."""
     while parents[document] != document:
@@ -49,7 +49,7 @@ def root_of(parents: Places, document: int) -> int:
     return document
 
 
-@kernel
+@compiled
 def similarity_of(sets: Sets, one: int, other: int, threshold: float) -> float:
     """Return the Jaccard similarity of two sets that are not empty, or -1 as soon as it must be below the threshold."""
     size, other_size = sets.sizes[one], sets.sizes[other]
@@ -68,7 +68,7 @@ def similarity_of(sets: Sets, one: int, other: int, threshold: float) -> float:
     return similarity if similarity >= threshold else -1.0
 
 
-@kernel
+@compiled
 def least_common(size: int, other_size: int, threshold: float) -> int:
     """Return how many shingles two sets of these sizes must share to reach the threshold."""
     both = size + other_size
@@ -80,7 +80,7 @@ def least_common(size: int, other_size: int, threshold: float) -> int:
     return common
 
 
-@kernel
+@compiled
 def compare(forest: Forest, sets: Sets, one: int, other: int, threshold: float) -> bool:
     """Compare two documents of different clusters and join these where the threshold is reached."""
     forest.counts[MET] += 1
@@ -99,7 +99,7 @@ def compare(forest: Forest, sets: Sets, one: int, other: int, threshold: float) 
     return True
 
 
-@kernel
+@compiled
 def link_small(
     documents: Places, starts: Places, most: int, band: int, forest: Forest, sets: Sets, keys: Keys, threshold: float
 ) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.artifacts.errors import UserError
-from pipelines.corpus.jit import kernel
+from pipelines.corpus.compiled import compiled
 from pipelines.corpus.ngrams import MULTIPLIER, Hashes
 
 Keys = NDArray[np.uint64]
@@ -47,7 +47,7 @@ def _splitmix(numbers: Keys) -> Keys:
     return total ^ (total >> np.uint64(31))
 
 
-@kernel
+@compiled
 def band_keys(
     shingles: Hashes, sizes: NDArray[np.int64], factors: Numbers, terms: Numbers, rows: int, out: Keys
 ) -> None:

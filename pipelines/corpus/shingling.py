@@ -23,7 +23,7 @@ from pipelines.corpus.codepoints import (
     folded_table,
     raw_table,
 )
-from pipelines.corpus.jit import kernel
+from pipelines.corpus.compiled import compiled
 from pipelines.corpus.ngrams import MULTIPLIER, SEED, SHIFT, WORD_MULTIPLIER, Hashes, normalised
 
 Bytes = NDArray[np.uint8]
@@ -49,7 +49,7 @@ class Shingled:
     """The sets one after the other, each sorted."""
 
 
-@kernel
+@compiled
 def _scan(
     data: Bytes, start: int, end: int, table: NDArray[np.uint32], expansions: NDArray[np.uint32], ends: Offsets,
     words: Hashes, plain: Bytes, plain_at: int,
@@ -144,7 +144,7 @@ def _scan(
     return count, wrote - plain_at, chars, flags
 
 
-@kernel
+@compiled
 def _sorted(hashes: Hashes) -> Hashes:
     """Return the hashes in order: dealt by their high bits, then put right among neighbours, in linear time."""
     bits = 1
@@ -171,7 +171,7 @@ def _sorted(hashes: Hashes) -> Hashes:
     return out
 
 
-@kernel
+@compiled
 def _shingle(words: Hashes, count: int, n: int, out: Hashes, at: int) -> int:
     """Write the sorted set of shingles of the first `count` words to `out[at:]` and return its size."""
     multiplier = np.uint64(MULTIPLIER)
@@ -193,7 +193,7 @@ def _shingle(words: Hashes, count: int, n: int, out: Hashes, at: int) -> int:
     return size
 
 
-@kernel
+@compiled
 def _shingle_texts(
     data: Bytes, offsets: Offsets, table: NDArray[np.uint32], expansions: NDArray[np.uint32], ends: Offsets, n: int,
     words: Hashes, plain: Bytes, plain_ends: Offsets, lengths: Offsets, flags: Offsets, sizes: Offsets, out: Hashes,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.corpus import shingling
-from pipelines.corpus.jit import kernel
+from pipelines.corpus.compiled import compiled
 from pipelines.corpus.ngrams import normalised, shingles
 from pipelines.corpus.shingling import Shingled, shingle_texts
 
@@ -81,4 +81,4 @@ def test_no_text_is_no_shingle() -> None:
 def test_a_function_that_no_folder_can_keep_is_compiled_all_the_same() -> None:
     space: dict[str, Any] = {}
     exec("def double(number):\n    return 2 * number", space)  # noqa: S102
-    assert kernel(space["double"])(4) == 8
+    assert compiled(space["double"])(4) == 8
