@@ -115,11 +115,11 @@ def test_limits_hold_and_what_they_leave_is_counted(crawling: Crawling, limit: d
 
 
 def test_one_host_is_asked_by_one_request_at_a_time_and_not_faster_than_its_delay(crawling: Crawling) -> None:
-    robots = Reply(b"User-agent: *\nCrawl-delay: 0.2", kind="text/plain")
+    robots = Reply(b"User-agent: *\nCrawl-delay: 0.3", kind="text/plain")
     with serving({**TREE, "/robots.txt": robots}) as site:
         crawling(site.url(), connections=8)
     assert site.most_at_once == 1
-    assert site.at[-1] - site.at[1] >= 0.2 * 4
+    assert site.at[-1] - site.at[1] >= 0.3 * 4, "five delays, less what a busy machine may take from the first"
 
 
 def test_hosts_are_crawled_side_by_side_and_more_requests_to_one_where_that_is_asked_for(crawling: Crawling) -> None:

@@ -29,7 +29,7 @@ def drip(handler: Handler) -> None:
     ("page", "reason", "tries"),
     [
         (drip, "timeout", 2),
-        (raw(OK + b"Content-Length: 5\r\n\r\n", b"a", pause=2), "timeout", 2),
+        (raw(OK + b"Content-Length: 5\r\n\r\n", b"a", pause=4), "timeout", 2),
         (raw(OK + b"Content-Length: 5000\r\n\r\n<p>short"), "broken", 2),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nZZ\r\n"), "broken", 2),
         (raw(OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhel"), "broken", 2),
@@ -49,7 +49,7 @@ def test_an_answer_that_is_none_is_counted_by_its_reason(
     crawling: Crawling, page: Callable[[Handler], None], reason: str, tries: int
 ) -> None:
     with serving({"/": Reply(html("/bad", "/good")), "/bad": page, "/good": Reply(html())}) as site:
-        result = crawling(site.url(), timeout_seconds=1, retries=1, max_body_bytes=100_000)
+        result = crawling(site.url(), timeout_seconds=2, retries=1, max_body_bytes=100_000)
     assert result.reason(site.url("/bad")) == reason
     assert site.times()["/bad"] == tries
     assert result.counts["crawl_pages"] == 2
