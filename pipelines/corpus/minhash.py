@@ -34,7 +34,8 @@ def meeting_chance(similarity: float, bands: int, rows: int) -> float:
 
 def permutations_of(seed: int, count: int) -> tuple[Numbers, Numbers]:
     """Return factors and terms of `count` permutations x → ax + b of the 32-bit numbers; a is odd, so none collide."""
-    mixed = _splitmix(np.uint64(seed) * np.uint64(MULTIPLIER) + np.arange(1, 2 * count + 1, dtype=np.uint64))
+    start = np.uint64(seed * MULTIPLIER % (1 << 64))
+    mixed = _splitmix(start + np.arange(1, 2 * count + 1, dtype=np.uint64))
     numbers = (mixed >> np.uint64(32)).astype(np.uint32)
     return numbers[:count] | np.uint32(1), numbers[count:]
 
