@@ -5,6 +5,7 @@ would leave old machine code in force.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from functools import cache
@@ -24,15 +25,31 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Return the function compiled for the types that it is called with; it runs without the GIL, its integers wrap."""
     settings: Any = config
     compiler: Any = njit
-    asked = settings.CACHE_DIR
-    settings.CACHE_DIR = str(Path(asked or HERE / "__pycache__") / f"kernels-{_sources()}")
+    folder = _folder(settings.CACHE_DIR)
+    if folder is None:
+        plain: Callable[P, R] = compiler(nogil=True)(function)
+        return plain
+    asked, settings.CACHE_DIR = settings.CACHE_DIR, str(folder)
     try:
         found: Callable[P, R] = compiler(cache=True, nogil=True)(function)
-    except RuntimeError:  # no folder to keep the code in can be written: it is compiled in every process
-        found = compiler(nogil=True)(function)
     finally:
         settings.CACHE_DIR = asked
     return found
+
+
+@cache
+def _folder(asked: str) -> Path | None:
+    """Return where machine code is kept: where the user asks, beside the source, or in the user's cache, the first that
+    can be written; None where none can, and each process compiles for itself."""
+    for base in (asked or str(HERE / "__pycache__"), "~/.cache/gristmill"):
+        try:
+            folder = Path(base).expanduser() / f"kernels-{_sources()}"
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, RuntimeError):  # RuntimeError: this user has no home
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return None
 
 
 @cache

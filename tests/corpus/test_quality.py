@@ -278,3 +278,16 @@ def test_a_kernel_is_compiled_anew_when_its_source_or_one_that_it_imports_change
     assert digest() == before
     (tmp_path / "one.py").write_text("ONE = 2")
     assert digest() != before
+
+
+def test_kernels_work_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert compiled._folder.__wrapped__(str(tmp_path / "file")) is None
+    assert compiled._folder.__wrapped__(str(tmp_path / "asked")).parent == tmp_path / "asked"
+    monkeypatch.setattr(compiled, "_folder", lambda asked: None)
+    assert compiled.compiled(_twice)(4) == 8
+
+
+def _twice(number: int) -> int:
+    return 2 * number
