@@ -25,7 +25,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RUNS = 5
 MEGABYTE = 1_000_000
 PAGE_WORDS = 400
-CORPUS_MEGABYTES = int(os.environ.get("WORKERS_MEGABYTES", "40"))
+CORPUS_MEGABYTES = int(os.environ.get("WORKERS_MEGABYTES", "20"))
 SHARD_BYTES = CORPUS_MEGABYTES * MEGABYTE // 40
 
 

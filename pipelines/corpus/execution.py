@@ -1,7 +1,6 @@
 """Where sharded work runs: on this machine, on Slurm or on Ray. Nothing here can change what the work writes."""
 
 import re
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
@@ -17,16 +16,10 @@ class SlurmConfig(StageConfig):
 
     model_config = ConfigDict(title="Slurm")
     partition: str = Field("", pattern=r"^[\w.,-]*$", description="Partition; none takes the cluster's default.")
-    time: str = Field(
-        "24:00:00",
-        pattern=r"^(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2})$",
-        description="Time limit of a task, as sbatch takes it.",
-    )
+    time_minutes: int = Field(1_440, ge=1, le=1_000_000, description="Time limit of a task.")
     cpus_per_task: int = Field(1, ge=1, le=1024, description="Cores of a task; a shard uses one.")
     memory_gb_per_cpu: int = Field(2, ge=1, le=4096, description="Memory for each of them.")
-    venv: Path | None = Field(
-        None, description="Virtual environment on the nodes; none takes the one that this process runs in."
-    )
+    venv: str = Field("", description="Virtual environment on the nodes; none takes the one that this process runs in.")
     sbatch: dict[str, str] = Field(
         {}, description="More options of sbatch by their long names, such as {account: ours, constraint: avx512}."
     )

@@ -54,7 +54,10 @@ def _decontamination(manifests: list[Manifest]) -> str:
     found = [manifest for manifest in manifests if manifest.stage == "decontaminate"]
     if not found:
         return "## Decontamination\n\nThe corpus was not compared with any evaluation set."
-    parts = ["## Decontamination", "Documents that share n-grams with an evaluation set of this run were dropped."]
+    parts = [
+        "## Decontamination",
+        "Documents that hold an item of an evaluation set of this run, as it is or edited, were dropped.",
+    ]
     for manifest in found:
         figures = [[name, f"{value:,.6g}"] for name, value in sorted(manifest.metrics.items())]
         parts += [table(["figure", "value"], figures), settings(manifest)]

@@ -40,7 +40,7 @@ class SlurmShards(SlurmPipelineExecutor):  # type: ignore[misc]  # datatrove is 
         super().__init__(
             [step],
             tasks=len(step.shards),
-            time=config.time,
+            time=str(config.time_minutes),
             partition=config.partition,
             cpus_per_task=config.cpus_per_task,
             mem_per_cpu_gb=config.memory_gb_per_cpu,
@@ -160,7 +160,7 @@ class SlurmShards(SlurmPipelineExecutor):  # type: ignore[misc]  # datatrove is 
         return dict(line.split("|", 1) for line in said.splitlines() if "|" in line)
 
 
-def _environment(venv: Path | None) -> str:
+def _environment(venv: str) -> str:
     """Return the lines that give a job this process's code and the environment to run it in."""
-    path = shlex.quote(str((venv / "bin") if venv else Path(sys.executable).parent))
+    path = shlex.quote(str(Path(venv) / "bin" if venv else Path(sys.executable).parent))
     return f"export PATH={path}:$PATH PYTHONPATH={shlex.quote(import_path())}"

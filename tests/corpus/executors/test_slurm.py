@@ -64,13 +64,13 @@ def on_slurm(**fields: object) -> ShardedConfig:
 
 def test_each_shard_is_a_task_of_a_job_and_a_rerun_submits_only_what_failed(tmp_path: Path, slurm: Path) -> None:
     out = tmp_path / "out"
-    config = on_slurm(partition="cpu,spare", time="2:00:00", memory_gb_per_cpu=3, sbatch={"account": "ours"})
+    config = on_slurm(partition="cpu,spare", time_minutes=120, memory_gb_per_cpu=3, sbatch={"account": "ours"})
     with pytest.raises(
         StageFailed, match=r"numbers: shard 1 of 3 failed \(ValueError: no such luck\); shards 2 failed too; 1 are fin"
     ):
         run_shards(partial(fail_and_die, out), 3, out=out, workers=2, what="numbers", execution=config)
     script = (slurm / "100.slurm").read_text()
-    for line in ("partition=cpu,spare", "time=2:00:00", "mem-per-cpu=3G", "cpus-per-task=1", "account=ours"):
+    for line in ("partition=cpu,spare", "time=120", "mem-per-cpu=3G", "cpus-per-task=1", "account=ours"):
         assert f"#SBATCH --{line}\n" in script
     assert "#SBATCH --array=0-2%2\n" in script
     assert "--qos" not in script
