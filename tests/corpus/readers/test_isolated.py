@@ -2,10 +2,12 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.artifacts.errors import StageFailed
 from pipelines.corpus.readers.isolated import CRASHED, TOO_SLOW, ChildDied, Isolated
 
 
@@ -16,9 +18,26 @@ def work(what: str, value: Any = None) -> Any:
             pass
     if what == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "crash once":
+        if not Path(value).exists():
+            return "answered"
+        Path(value).unlink()
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     if what == "explode":
         return len(bytearray(4 << 30))
     return value
+
+
+def test_a_child_that_dies_of_what_came_before_is_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "once").touch()
+    assert Isolated(work, cpu_seconds=1)("crash once", str(tmp_path / "once")) == "answered"
+
+
+def test_a_child_that_is_killed_from_outside_is_no_reason_to_drop_a_file() -> None:
+    with pytest.raises(StageFailed, match="work: its process was ended by SIGKILL, perhaps out of memory"):
+        Isolated(work, cpu_seconds=1)("killed")
 
 
 @pytest.mark.parametrize(("what", "reason"), [("hang", TOO_SLOW), ("crash", CRASHED), ("explode", "out_of_memory")])
