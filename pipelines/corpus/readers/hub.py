@@ -18,12 +18,13 @@ from pipelines.corpus.readers.tables import parquet_records
 PARQUET = (".parquet",)
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".json.gz", ".json")
 LOOK_UP_SECONDS = 20
+# huggingface_hub.errors.HTTPError, which it does not export by name, is its HTTP client's own, whichever that is.
 
 
 def unpinned(dataset: str, revision: str) -> UserError:
     """Return the error of a revision that can move; it names today's commit, where the hub answers."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
     what = f"revision {revision!r}" if revision else "no revision"
     try:
@@ -54,7 +55,7 @@ def split_files(dataset: str, revision: str, folder: Path | None, subset: str | 
 
 def _places(dataset: str, revision: str, folder: Path | None, subset: str | None, split: str) -> list[str]:
     import datasets
-    from huggingface_hub.errors import HTTPError
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     datasets.disable_progress_bars()
     with TemporaryDirectory(prefix="gristmill-hub-") as scratch:
@@ -83,7 +84,7 @@ def hub_records(
 
 def _fetched(dataset: str, revision: str, name: str, folder: Path) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
     try:
         return Path(hf_hub_download(dataset, name, repo_type="dataset", revision=revision, local_dir=folder))
