@@ -65,6 +65,13 @@ class Isolated:
         child = context.Process(target=_serve, args=arguments, daemon=True)
         child.start()
         theirs.close()
+        try:
+            ours.recv_bytes()
+        except EOFError:
+            raise StageFailed(
+                f"{self._work.__name__}: its process did not start; a script that calls a stage needs "
+                "`if __name__ == '__main__':` before the call"
+            ) from None
         return child, ours
 
     def _buried(self, child: BaseProcess, line: Connection) -> str:
@@ -95,6 +102,7 @@ def _serve(line: Connection, work: Callable[..., Any], cpu_seconds: int, memory_
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    line.send_bytes(b"ready")
     while True:
         try:
             question = json.loads(line.recv_bytes())
