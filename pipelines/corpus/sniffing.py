@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ def first_bytes(path: Path) -> bytes:
     from pipelines.corpus.readers.bzip import any_pieces
 
     found = bytearray()
-    for piece in any_pieces(path):
-        found += piece.data
-        if len(found) >= SNIFFED_BYTES or piece.broken:
-            break
+    with suppress(OSError):
+        for piece in any_pieces(path):
+            found += piece.data
+            if len(found) >= SNIFFED_BYTES or piece.broken:
+                break
     return bytes(found[:SNIFFED_BYTES])
 
 

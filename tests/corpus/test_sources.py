@@ -113,6 +113,13 @@ def test_a_data_set_of_the_hub_is_named_by_its_address_and_commit() -> None:
         source_from_uri("hf://datasets/owner/name/with/path@main")
 
 
+def test_a_link_to_itself_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    for uri in (f"{tmp_path}/round", f"pdf:{tmp_path}/round"):
+        with pytest.raises(UserError, match="does not exist"):
+            IngestConfig.model_validate({"source": uri}).roots()
+
+
 def test_an_empty_folder_and_a_missing_file_are_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no file"):
         source_from_uri(str(tmp_path))

@@ -22,11 +22,12 @@ GENERATED_NAME = re.compile(
     re.IGNORECASE,
 )
 GENERATED = re.compile(
-    r"@generated\b|\bdo not (?:edit|modify)\b|\bauto-?(?:matically )?[- ]?generated\b"
-    r"|\bgenerated (?:automatically )?(?:by|from|with|using)\b",
+    r"@generated\b|\bdo not (?:edit|modify)\b|^[\W\d_]*(?:(?:this|the) )?(?:(?:file|code|module|source|contents?) )?"
+    r"(?:(?:is|was|were|has been|have been) )?(?:auto(?:matically)?[- ]?)?generated"
+    r"(?= (?:by|from|with|using|at|on|automatically|code|files?|content)\b|[\s\W]*$)",
     re.IGNORECASE,
 )
-"""What generators write into the head of a file; Go fixes "Code generated … DO NOT EDIT." by rule."""
+"""What generators say of a file in its head; Go fixes "Code generated … DO NOT EDIT." by rule."""
 HEAD_LINES = 10
 MAX_LINE_CHARS = 1_000
 MAX_MEAN_LINE_CHARS = 100

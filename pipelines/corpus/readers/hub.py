@@ -18,6 +18,7 @@ from pipelines.corpus.readers.tables import parquet_records
 PARQUET = (".parquet",)
 JSON_LINES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".json.gz", ".json")
 LOOK_UP_SECONDS = 20
+# huggingface_hub.errors.HTTPError, which it does not export by name, is its HTTP client's own, whichever that is.
 
 
 def unpinned(dataset: str, revision: str) -> UserError:

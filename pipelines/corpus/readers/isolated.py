@@ -16,9 +16,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from pipelines.artifacts.errors import StageFailed
+
 MEMORY_BYTES = 3 << 30
 """Address space of a child, most of which a library maps and never touches."""
 
+FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 TOO_SLOW = "too_slow"
 CRASHED = "crashed"
 OUT_OF_MEMORY = "out_of_memory"
@@ -35,7 +38,17 @@ class Isolated:
         self._line: Connection | None = None
 
     def __call__(self, *question: Any) -> Any:
-        """Return the answer; raise ChildDied when this question cost the child its life."""
+        """Return the answer; raise ChildDied when this question cost two children their lives.
+
+        A child that dies is followed by a fresh one, so that neither what it was asked before nor an accident decides.
+        Raises StageFailed when a child was killed from outside, which no question does.
+        """
+        try:
+            return self._asked(question)
+        except ChildDied:
+            return self._asked(question)
+
+    def _asked(self, question: tuple[Any, ...]) -> Any:
         if self._child is None or self._line is None:
             self._child, self._line = self._started()
         try:
@@ -52,6 +65,13 @@ class Isolated:
         child = context.Process(target=_serve, args=arguments, daemon=True)
         child.start()
         theirs.close()
+        try:
+            ours.recv_bytes()
+        except EOFError:
+            raise StageFailed(
+                f"{self._work.__name__}: its process did not start; a script that calls a stage needs "
+                "`if __name__ == '__main__':` before the call"
+            ) from None
         return child, ours
 
     def _buried(self, child: BaseProcess, line: Connection) -> str:
@@ -60,6 +80,11 @@ class Isolated:
         code = child.exitcode
         child.close()
         self._child = self._line = None
+        if code in FROM_OUTSIDE:
+            name = signal.Signals(-code).name
+            raise StageFailed(
+                f"{self._work.__name__}: its process was ended by {name}, perhaps out of memory; run again"
+            )
         return {-signal.SIGXCPU: TOO_SLOW, MEMORY_ENDED: OUT_OF_MEMORY}.get(code or 0, CRASHED)
 
 
@@ -73,9 +98,11 @@ class ChildDied(Exception):
 
 def _serve(line: Connection, work: Callable[..., Any], cpu_seconds: int, memory_bytes: int) -> None:
     """Answer questions until the other end is closed; the kernel ends this process when one takes too long."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which gets it too, decides what an interrupt means
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    line.send_bytes(b"ready")
     while True:
         try:
             question = json.loads(line.recv_bytes())
