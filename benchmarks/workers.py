@@ -65,7 +65,8 @@ def run(source: Path, items: Path, out: Path, workers: int) -> tuple[float, dict
     searched = DecontaminateConfig(workers=workers, mirror=items)
     decontaminate(searched, documents=scored / "documents", out=clean)
     seconds = time.perf_counter() - started
-    files = sorted(path for path in out.rglob("*") if path.is_file() and ".progress" not in path.parts)
+    found = (path for stage in (crawled, scored, clean) for path in stage.rglob("*"))
+    files = sorted(path for path in found if path.is_file() and ".progress" not in path.parts)
     return seconds, {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
