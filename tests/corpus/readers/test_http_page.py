@@ -110,7 +110,12 @@ def test_a_body_that_unpacks_to_gigabytes_is_stopped_at_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("encoding", "pack"),
-    [("br", partial(brotli.compress, quality=3)), ("zstd", zstandard.compress), ("deflate", zlib.compress), ("x-gzip", gzip.compress)],
+    [
+        ("br", partial(brotli.compress, quality=3)),
+        ("zstd", zstandard.compress),
+        ("deflate", zlib.compress),
+        ("x-gzip", gzip.compress),
+    ],
 )
 def test_a_bomb_in_any_encoding_is_stopped_at_the_limit(encoding: str, pack: Callable[[bytes], bytes]) -> None:
     bomb = pack(b"<p>" + bytes(30_000_000))

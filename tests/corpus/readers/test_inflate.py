@@ -90,7 +90,8 @@ def test_lz4_and_zstd_members_are_read(tmp_path: Path) -> None:
 
 
 BLOCKS = st.lists(
-    st.one_of(st.binary(max_size=300), st.sampled_from([b"\x1f\x8b\x08" * 9, b"", b"\r\n\r\n", bytes(5_000)])), max_size=6
+    st.one_of(st.binary(max_size=300), st.sampled_from([b"\x1f\x8b\x08" * 9, b"", b"\r\n\r\n", bytes(5_000)])),
+    max_size=6,
 )
 
 
