@@ -1,7 +1,8 @@
 """A bounded fuzz run: inputs made worse by chance from the corpus in `fuzz/` never stop a reader or the extractor.
 
 `fuzz/` holds one input a file, named by the reader it is for; what a run finds is added there and read ever after.
-GRISTMILL_FUZZ sets the number of inputs, for a longer run than the tests'.
+GRISTMILL_FUZZ sets the number of inputs and GRISTMILL_FUZZ_SEED the chances, for
+a longer run than the tests'.
 """
 
 import gzip
@@ -28,14 +29,24 @@ GOOD = {
     "arc": b"http://last.example/ 192.0.2.1 20200101000000 text/html %d\n%b\n" % (len(BLOCK), BLOCK),
 }
 TOKENS = (
-    [b"\r\n", b"\n\n", b"WARC/1.0\r\n", b"Content-Length: ", b"-1", b"99999999999", b"\0", b"\xff\xfe", b"\x1f\x8b\x08"]
-    + [
+    *(
+        b"\r\n",
+        b"\n\n",
+        b"WARC/1.0\r\n",
+        b"Content-Length: ",
+        b"-1",
+        b"99999999999",
+        b"\0",
+        b"\xff\xfe",
+        b"\x1f\x8b\x08",
+    ),
+    *(
         b"Content-Encoding: gzip\r\n",
         b"Transfer-Encoding: chunked\r\n",
         b"HTTP/1.1 200\r\n",
         b" 20200101000000 a/b 9\n",
-    ]
-    + [
+    ),
+    *(
         b"<div>" * 300,
         b"</p>",
         b"<!--",
@@ -44,7 +55,7 @@ TOKENS = (
         b"\xed\xa0\x80",
         b"<svg><desc>",
         b"<table><b>",
-    ]
+    ),
 )
 
 
@@ -72,7 +83,7 @@ def inputs(kind: str) -> Iterator[bytes]:
     """The corpus of a kind, then what chance makes of it."""
     seeds = [path.read_bytes() for path in CORPUS if path.name.startswith(kind)]
     yield from seeds
-    chance = random.Random(os.environ.get("FUZZSEED", kind))
+    chance = random.Random(os.environ.get("GRISTMILL_FUZZ_SEED", kind))
     for _ in range(INPUTS):
         yield worsened(chance.choice(seeds), chance)
 

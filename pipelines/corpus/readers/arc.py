@@ -31,14 +31,14 @@ class ArcForm:
         """Return the lengths of the first line and of the block, or why they are not known."""
         window.fill(LINE_LENGTH)
         first = LINE.match(window.data)
-        if first:
+        if first and not window.holds_member(first.end()):
             return first.end(), int(first["length"])
         return "truncated" if window.ended and b"\n" not in window.data else "bad_record"
 
     def ends(self, after: bytes) -> bool:
-        """Return whether a record ends before these bytes: with the end, or with another record's first line."""
+        """Return whether a record ends before these bytes: with the end, or a line end and another's first line."""
         rest = after.lstrip(b"\r\n")
-        return not rest or LINE.match(rest) is not None
+        return not rest or (rest != after and LINE.match(rest) is not None)
 
     def whole(self, member: bytes | bytearray) -> int | None:
         """Return the length of the record if nothing but a line end follows it."""

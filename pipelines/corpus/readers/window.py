@@ -142,12 +142,22 @@ class Window:
             skipped += len(self.take(max(len(self.data) - self.form.line_length - 1, 1)))
 
     def _next_start(self, members_only: bool) -> int | None:
+        """Return where a record begins next: with a member, or after a line end; no first line runs into a member."""
+        starts = [start - self.position for start, _ in self._members if start >= self.position]
+        member = next((at for at in starts if self.form.line.match(self.data, at)), None)
+        if members_only:
+            return member
         for found in self.form.line.finditer(self.data):
             at = found.start()
-            member = any(start == self.position + at for start, _ in self._members)
-            if member or (not members_only and at and self.data[at - 1] == 0x0A):
+            if member is not None and at >= member:
+                break
+            if at and self.data[at - 1] == 0x0A and not any(at < start < found.end() for start in starts):
                 return at
-        return None
+        return member
+
+    def holds_member(self, count: int) -> bool:
+        """Return whether a gzip member begins among the first `count` bytes, but for the very first."""
+        return any(self.position < start < self.position + count for start, _ in self._members)
 
     def _forget_members(self) -> None:
         while self._members and self._members[0][0] < self.position:
