@@ -1,7 +1,7 @@
 """A million generated documents, a fifth of them near-duplicates, through `dedup` on two cores: time and peak memory.
 
-Texts are drawn from 50,000 words with the frequencies of Zipf's law; a near-duplicate is an earlier text with one to
-four of its words replaced. The last line is one JSON object.
+Texts are drawn from 50,000 words with the frequencies of Zipf's law; a near-duplicate is another text with one or
+two of its words replaced. The last line is one JSON object.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from claims import claim
 
@@ -27,8 +28,7 @@ MEAN_WORDS = 155
 NEAR = 0.2
 PER_PART = 50_000
 GIB = 1 << 30
-RECENT = 4_096
-"""Originals that a near-duplicate may come from."""
+MOST_CHANGED = 2
 DEDUP = """
 import sys
 from pathlib import Path
@@ -42,36 +42,38 @@ def generate(folder: Path, count: int) -> float:
     """Write the documents and return their mean length in bytes."""
     rng = np.random.default_rng(SEED)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-    vocabulary = np.array(["".join(rng.choice(letters, size)) for size in rng.poisson(4.5, WORDS) + 1])
+    vocabulary = pa.array(["".join(rng.choice(letters, size)) for size in rng.poisson(4.5, WORDS) + 1])
     chances = 1 / np.arange(10, WORDS + 10)
     limits = np.cumsum(chances / chances.sum())
-    recent: list[np.ndarray] = []
     total = 0
     folder.mkdir(parents=True)
     for part, start in enumerate(range(0, count, PER_PART)):
         rows = range(start, min(start + PER_PART, count))
-        texts = []
-        for _ in rows:
-            if recent and rng.random() < NEAR:
-                words = recent[rng.integers(len(recent))].copy()
-                changed = rng.integers(0, len(words), rng.integers(1, len(words) // 60 + 2))
-                words[changed] = np.searchsorted(limits, rng.random(len(changed)))
-            else:
-                words = np.searchsorted(limits, rng.random(rng.integers(MEAN_WORDS // 2, MEAN_WORDS * 3 // 2)))
-                recent = [*recent[-RECENT:], words] if len(recent) < RECENT else _replaced(recent, words, rng)
-            texts.append(" ".join(vocabulary[np.minimum(words, WORDS - 1)]))
-        total += sum(map(len, texts))
-        columns = {"id": [document_id("sha256:0", row) for row in rows], "text": texts}
-        table = pa.table(
-            [columns.get(field.name, pa.nulls(len(texts), field.type)) for field in PROVENANCE], PROVENANCE
-        )
+        texts = texts_of(len(rows), vocabulary, limits, rng)
+        total += pc.sum(pc.binary_length(texts)).as_py()
+        columns = {"id": pa.array([document_id("sha256:0", row) for row in rows]), "text": texts}
+        table = pa.table([columns.get(field.name, pa.nulls(len(rows), field.type)) for field in PROVENANCE], PROVENANCE)
         pq.write_table(table, folder / part_name(part), compression="zstd", row_group_size=ROWS_PER_GROUP)
     return total / count
 
 
-def _replaced(recent: list[np.ndarray], words: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    recent[rng.integers(len(recent))] = words
-    return recent
+def texts_of(count: int, vocabulary: pa.Array, limits: np.ndarray, rng: np.random.Generator) -> pa.Array:
+    """Return texts of which a fifth are near-duplicates of the others."""
+    lengths = rng.integers(MEAN_WORDS // 2, MEAN_WORDS * 3 // 2, count)
+    near = np.flatnonzero(rng.random(count) < NEAR)
+    originals = np.setdiff1d(np.arange(count), near)
+    source = np.arange(count)
+    source[near] = rng.choice(originals, len(near))
+    lengths = lengths[source]
+    ends = np.cumsum(lengths)
+    words = np.searchsorted(limits, rng.random(ends[-1]))
+    shift = np.repeat((ends - lengths)[source] - (ends - lengths), lengths)
+    words = np.minimum(words[np.arange(len(words)) + shift], WORDS - 1)
+    changed = np.repeat(near, rng.integers(1, MOST_CHANGED + 1, len(near)))
+    places = (ends - lengths)[changed] + (rng.random(len(changed)) * lengths[changed]).astype(np.int64)
+    words[places] = rng.integers(0, WORDS, len(places))
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, vocabulary.take(pa.array(words))), " ")
 
 
 def main(folder: Path, count: int) -> int:
