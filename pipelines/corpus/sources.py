@@ -15,8 +15,8 @@ WET = (".wet", ".wet.gz", ".wet.zst")
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".ndjson.gz", ".json.gz")
 PARQUET = (".parquet",)
 SUPPORTED = (
-    "name docs:, or a file, folder or glob of .warc[.gz|.zst|.lz4], .arc[.gz], .wet[.gz|.zst], .jsonl[.gz|.zst], .json.gz "
-    "or .parquet"
+    "name docs:, or a file, folder or glob of .warc[.gz|.zst|.lz4], .arc[.gz], .wet[.gz|.zst], .jsonl[.gz|.zst], "
+    ".json.gz or .parquet"
 )
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import PinCache
 from pipelines.corpus.ingest import IngestConfig
-from pipelines.corpus.sources import DocsSource, JsonlSource, ParquetSource, WarcSource, source_from_uri
+from pipelines.corpus.sources import DocsSource, JsonlSource, ParquetSource, WarcSource, WetSource, source_from_uri
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,10 @@ from pipelines.corpus.sources import DocsSource, JsonlSource, ParquetSource, War
         ("a.warc.gz", WarcSource),
         ("A.WARC.ZST", WarcSource),
         ("a.warc.lz4", WarcSource),
+        ("a.arc", WarcSource),
+        ("a.arc.gz", WarcSource),
+        ("a.warc.wet.gz", WetSource),
+        ("a.wet", WetSource),
         ("a.jsonl", JsonlSource),
         ("a.jsonl.zst", JsonlSource),
         ("a.json.gz", JsonlSource),

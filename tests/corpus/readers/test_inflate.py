@@ -47,8 +47,8 @@ def test_a_bomb_in_json_lines_is_a_counted_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"text": "first"}\n') + deflated(100) + gzip.compress(b'\n{"text": "last"}\n'))
     found = list(json_records(path, "text", "url", Limits(record=1_000_000, page=1_000_000)))
-    assert [item.reason if isinstance(item, Dropped) else item.content for item in found][0] == "first"
-    assert [item.reason if isinstance(item, Dropped) else item.content for item in found][-1] == "last"
+    told = [item.reason if isinstance(item, Dropped) else item.content for item in found]
+    assert (told[0], told[-1]) == ("first", "last")
     assert all(isinstance(item, Dropped) for item in found[1:-1])
 
 
