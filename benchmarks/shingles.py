@@ -1,8 +1,8 @@
 """How near an extracted text is to the gold text: F1 over shingles of four words.
 
-The definition is that of the article extraction benchmark by Zyte (scrapinghub/article-extraction-benchmark):
-counts of each page are divided by their sum, so that a long page weighs no more; precision is the mean over pages with
-a prediction, recall over pages with a gold text, F1 their harmonic mean.
+The definition is that of the article extraction benchmark by Zyte (scrapinghub/article-extraction-benchmark): counts
+of each page are divided by their sum, so that a long page weighs no more; precision is the mean over pages with a
+prediction, recall over pages with a gold text, F1 their harmonic mean.
 """
 
 import re

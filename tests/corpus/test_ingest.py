@@ -53,19 +53,19 @@ def page(number: int) -> bytes:
     return b"<!doctype html><html><body><h1>Page %d</h1><p>%s</p></body></html>" % (number, b"Some words here. " * 20)
 
 
+def record(number: int, page: bytes, length: int = 0) -> bytes:
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + page
+    header = (
+        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:%d>\r\nContent-Type: application/http\r\n"
+        b"WARC-Target-URI: http://a.example/%d\r\nWARC-Date: 2020-01-01T00:00:00Z\r\nContent-Length: %d\r\n\r\n"
+    )
+    return header % (number, number, len(block) + length) + block + b"\r\n\r\n"
+
+
 def warc(numbers: range, length: int = 0) -> bytes:
-    parts = []
-    for number in numbers:
-        block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + page(number)
-        header = (
-            b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Record-ID: <urn:uuid:%d>\r\nContent-Type: application/http\r\n"
-        )
-        header += (
-            b"WARC-Target-URI: http://a.example/%d\r\nWARC-Date: 2020-01-01T00:00:00Z\r\nContent-Length: %d\r\n\r\n"
-        )
-        header %= (number, number, len(block) + length * (number == numbers[len(numbers) // 2]))
-        parts.append(gzip.compress(header + block + b"\r\n\r\n", mtime=0))
-    return b"".join(parts)
+    wrong = numbers[len(numbers) // 2]
+    parts = (record(number, page(number), length * (number == wrong)) for number in numbers)
+    return b"".join(gzip.compress(part, mtime=0) for part in parts)
 
 
 @pytest.mark.parametrize("name", CRAWLS)
@@ -167,6 +167,19 @@ def test_only_the_first_documents_are_kept_where_a_limit_is_set(tmp_path: Path, 
     assert metrics["kept"] == 13
     assert metrics["dropped.over_limit"] == 7
     assert conserved(metrics)
+
+
+@pytest.mark.parametrize("extractor", ["fast", "quality"])
+def test_a_page_that_takes_too_much_time_is_dropped_with_a_reason(tmp_path: Path, extractor: str) -> None:
+    slow = b"<p " + b" ".join(b"a%d='<>'" % number for number in range(60_000)) + b">x</p>"
+    crawl = warc(range(3)) + gzip.compress(record(3, b"<!doctype html><html><body>" + slow)) + warc(range(4, 7))
+    (tmp_path / "a.warc.gz").write_bytes(crawl)
+    metrics = run(tmp_path / "a.warc.gz", tmp_path / "out", extractor=extractor, max_page_cpu_seconds=1)
+    assert conserved(metrics)
+    assert metrics["in"] == 7
+    if extractor == "fast":
+        assert (metrics["kept"], metrics["dropped.extractor_cpu"]) == (6, 1)
+        assert errors(tmp_path / "out")[1]["reason"] == "extractor_cpu"
 
 
 def test_json_lines_and_parquet_keep_text_as_it_is(tmp_path: Path) -> None:

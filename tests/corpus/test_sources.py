@@ -21,6 +21,7 @@ from pipelines.corpus.sources import (
     PdfSource,
     TextSource,
     WarcSource,
+    WetSource,
     WikiSource,
     source_from_uri,
 )
@@ -33,6 +34,10 @@ from pipelines.corpus.sources import (
         ("a.warc.gz", WarcSource),
         ("A.WARC.ZST", WarcSource),
         ("a.warc.lz4", WarcSource),
+        ("a.arc", WarcSource),
+        ("a.arc.gz", WarcSource),
+        ("a.warc.wet.gz", WetSource),
+        ("a.wet", WetSource),
         ("a.jsonl", JsonlSource),
         ("a.jsonl.zst", JsonlSource),
         ("a.json.gz", JsonlSource),
