@@ -287,6 +287,19 @@ def test_a_bucket_of_thousands_of_like_documents_takes_linear_work(tmp_path: Pat
     assert metrics["verified"] <= 4 * 2_001
 
 
+@pytest.mark.slow
+def test_fifty_thousand_identical_documents_and_letters_of_one_form_take_linear_work(tmp_path: Path) -> None:
+    form = prose(1, 150)
+    letters = [" ".join([form, *(f"fact{number}x{place}" for place in range(45))]) for number in range(5_000)]
+    rows = identified([prose(2)] * 50_000 + letters + [f"{form} {number}" for number in range(5_000)])
+    metrics = run(tmp_path, rows)
+    assert metrics["kept"] == 1 + len(letters) + 1
+    assert metrics["dropped.exact"] == 49_999
+    assert metrics["candidates"] <= 300 * 10_001, (
+        "in 25 bands: a dozen a document and band, where all pairs are 50 million"
+    )
+
+
 def test_kept_rows_keep_every_column_and_their_part(tmp_path: Path) -> None:
     rows = identified([prose(number % 4) for number in range(10)])
     run(tmp_path, rows, per_part=5)
