@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from claims import claim
+from support.claims import claim
 
 from pipelines.corpus.contamination import Search, search_for
 from pipelines.corpus.decontaminate import DecontaminateConfig

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from claims import claim
+from support.claims import claim
 
 RUNS = 5
 PORT = 4299

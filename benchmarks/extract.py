@@ -2,13 +2,12 @@
 
 CPU seconds of the process and its children, ours and the peer's in turn, medians of five. Our times include the start
 of the child process; `fast` reads the pages five times over, so that it is not all start. The peer runs in the
-environment that GRISTMILL_PEERS names (datatrove with trafilatura below 1.12, which its extra asks for); where there
-is none, it runs in this one, and the versions are printed. Give the folder of the public data as the argument.
+environment of `make peers` (datatrove with trafilatura below 1.12, which its extra asks for); where there is none, it
+runs in this one, and the versions are printed. Give the folder of the public data as the argument.
 """
 
 import gzip
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -19,12 +18,13 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from claims import claim
-from shingles import f1
+from support.claims import claim
+from support.peers import peer_python
+from support.shingles import f1
 
 from pipelines.corpus.extract import Extractor
 from pipelines.corpus.extraction import ExtractorProcess, PageLimits
-from pipelines.corpus.intake import crawl_pages
+from pipelines.corpus.readers.crawl_pages import crawl_pages
 from pipelines.corpus.readers.records import Limits, Record
 
 RUNS = 5
@@ -75,12 +75,11 @@ def ours(path: Path, extractor: Extractor) -> tuple[float, dict[str, str]]:
 
 def peer(path: Path, folder: Path) -> tuple[float, dict[str, str], str]:
     """Return the same of datatrove, and its versions."""
-    place = os.environ.get("GRISTMILL_PEERS")
-    python = str(Path(place) / "bin" / "python") if place else sys.executable
-    script = str(Path(__file__).with_name("peer_extract.py"))
+    python = str(peer_python() or sys.executable)
+    script = str(Path(__file__).parent / "support" / "peer_extract.py")
     done = subprocess.run([python, script, str(path), str(folder / "texts.json")], stdout=subprocess.PIPE, check=True)
     said = json.loads(done.stdout.splitlines()[-1])
-    where = "" if place else " (in this environment: GRISTMILL_PEERS names none)"
+    where = " (in our own environment)" if python == sys.executable else ""
     return said["seconds"], json.loads((folder / "texts.json").read_text()), said["versions"] + where
 
 

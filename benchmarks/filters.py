@@ -1,7 +1,6 @@
 """Our scores and rules against datatrove's Gopher, FineWeb and C4 filters: CPU time, kept set, and each rule by itself.
 
-GRISTMILL_PEERS names a virtual environment with `datatrove==0.10.1 spacy 'xxhash<4' regex`, whose filters run as a
-process of their own. The corpus is made of the public data (`support/filter_corpus.py`). Each of five rounds times
+The peer's filters run as a process of their own in the environment of `make peers`. The corpus is made of the public data (`support/filter_corpus.py`). Each of five rounds times
 both on the same fifth of it; neither reads nor writes files. A disagreement is explained when our formulas, given
 spaCy's words instead of ours, say what datatrove says. The last line is one JSON object.
 """
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import claim
+from support.claims import claim
 from support.filter_corpus import corpus
+from support.peers import peer_python
 
 from pipelines.corpus import c4, fineweb, quality, repetition
 from pipelines.corpus.annotation import text_quality
@@ -38,10 +38,10 @@ Row = dict[str, Any]
 class Peer:
     """Datatrove in its own environment."""
 
-    def __init__(self, environment: Path) -> None:
+    def __init__(self, python: Path) -> None:
         script = Path(__file__).parent / "support" / "filters_peer.py"
         self._process = subprocess.Popen(
-            [environment / "bin" / "python", script],
+            [python, script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -128,11 +128,11 @@ def agreement(texts: list[str], ours: list[Row], peer: Peer) -> tuple[dict[str, 
 
 def main() -> int:
     """Measure, print the claims, and return 0 when all hold."""
-    environment = os.environ.get("GRISTMILL_PEERS")
-    if not environment or not DATA.is_dir():
-        print(f"filters: needs the public data at {DATA} and GRISTMILL_PEERS, an environment with datatrove and spaCy")
+    python = peer_python()
+    if not python or not DATA.is_dir():
+        print(f"filters: needs the peers and the public data at {DATA}")
         return 1
-    peer = Peer(Path(environment))
+    peer = Peer(python)
     texts = corpus(DATA, PASSAGES)
     print(f"{len(texts)} documents of {sum(map(len, texts)) / len(texts):.0f} characters")
     ordered = chain_rules(FilterConfig())

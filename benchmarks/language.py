@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import fasttext
-from claims import claim
+from support.claims import claim
 
 from pipelines.corpus.language import detect_language, model_path
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from claims import claim
+from support.claims import claim
 
 from pipelines.corpus.documents import PROVENANCE, ROWS_PER_GROUP, document_id, part_name
 

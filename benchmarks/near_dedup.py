@@ -1,8 +1,6 @@
 """Near-duplicate removal end to end, from Parquet to Parquet on one core: speed, memory, and right against the truth.
 
-Peers run in their own environment: GRISTMILL_PEERS is the folder of a virtual environment with
-`datatrove==0.10.1 spacy tokenizers xxhash<4 datasketch==2.0.0 rensa==0.5.0 pyarrow orjson nltk`.
-One that is absent is said. Figures are CPU seconds of whole processes, imports and the loading of compiled kernels
+Peers run in the environment of `make peers`; one that is absent is said. Figures are CPU seconds of whole processes, imports and the loading of compiled kernels
 included. Usage: `near_dedup.py [DOCUMENTS [PARTS]]`; with PARTS below 8, datatrove, which takes 2 to 3 ms a document,
 reads that many of the eight parts, its seconds are multiplied by what is left out (its stages are linear or worse), and
 it is judged by the truth about what it read. The last line is one JSON object.
@@ -18,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from claims import claim
-from near_duplicates import PARTS, Removal, judged, texts, truth_of, write
+from support.claims import claim
+from support.near_duplicates import PARTS, Removal, judged, texts, truth_of, write
+from support.peers import peer_python
 
 from pipelines.corpus.dedup import DedupConfig
 from pipelines.corpus.documents import document_id, part_name
@@ -78,21 +77,21 @@ def main(folder: Path, count: int, parts: int) -> int:
 
     ours_command = [sys.executable, "-c", OURS, str(folder / "documents")]
     run(ours_command, folder)  # compiles the kernels, once on a machine
-    python = Path(os.environ.get("GRISTMILL_PEERS", "none")) / "bin" / "python"
+    python = peer_python()
     ours: list[dict[str, Any]] = []
     peers: dict[str, tuple[float, Removal]] = {}
     for name in ("datatrove", "datasketch", "rensa", *[""] * (RUNS - 3)):
         ours.append(run(ours_command, folder) or sys.exit("our own run failed"))
         size = read if name == "datatrove" else count
         documents = folder / "documents" if size == count else sampled(folder, parts)
-        command = [str(python), str(HERE.with_name("near_dedup_peer.py")), name, str(documents)]
-        done = run(command, folder) if name and python.is_file() else None
+        command = [str(python), str(HERE.parent / "support" / "near_dedup_peer.py"), name, str(documents)]
+        done = run(command, folder) if name and python else None
         if done:
             peers[name] = done["cpu_seconds"] * count / size, judge(done, size)
             print(f"{name} {done['versions']}: {done['cpu_seconds']:.1f} CPU s for {size:,} documents, ", end="")
             print(f"{done['peak_bytes']:,} bytes, {peers[name][1]}")
         elif name:
-            print(f"{name}: not measured; GRISTMILL_PEERS names no environment in which it runs")
+            print(f"{name}: not measured, since the peers' environment cannot run it")
     seconds = statistics.median(row["cpu_seconds"] for row in ours)
     own = judge(ours[-1], count)
     print(f"ours: {[round(row['cpu_seconds'], 2) for row in ours]} CPU s, {ours[-1]['peak_bytes']:,} bytes, {own}")

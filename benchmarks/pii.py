@@ -1,14 +1,12 @@
 """Personal data: precision and recall by kind on labelled sentences, speed beside two peers, and hostile text.
 
 A finding is right where it overlaps a labelled span of its kind. Peers are asked only for what they look for, and count
-as right where the labelled value is gone from their output. GRISTMILL_PEERS names a virtual environment with
-`datatrove==0.10.1 scrubadub==2.0.1`; without it the peers are left out, and that is said. Times are CPU seconds, ours
-and the peers' in turn, medians of five. The last line is one JSON object.
+as right where the labelled value is gone from their output. Where `make peers` has not been run they are left out, and
+that is said. Times are CPU seconds, ours and the peers' in turn, medians of five. The last line is one JSON object.
 """
 
 import json
 import lzma
-import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from claims import claim
+from support.claims import claim
+from support.peers import peer_python
 
 from pipelines.corpus.pii import FINDERS, find_pii, replace_pii
 from pipelines.evaluation.intervals import wilson
@@ -102,8 +101,8 @@ LOOKS_FOR = {"datatrove": ("email", "ip"), "scrubadub": ("email", "phone", "card
 class Peers:
     """The peers in a process of their own."""
 
-    def __init__(self, environment: str) -> None:
-        command = [str(Path(environment) / "bin" / "python"), "-c", PEER]
+    def __init__(self, python: Path) -> None:
+        command = [str(python), "-c", PEER]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def clean(self, peer: str, texts: list[str]) -> tuple[float, list[str]]:
@@ -200,19 +199,19 @@ def main() -> int:
         claims += [claim(f"PII precision, {kind}", precision, target, at_most=False)]
     texts = prose(rows)
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
-    environment = os.environ.get("GRISTMILL_PEERS")
+    python = peer_python()
     times: dict[str, list[float]] = {"ours": []}
-    if environment:
-        peers = Peers(environment)
+    if python:
+        peers = Peers(python)
         for peer in LOOKS_FOR:
             _, cleaned = peers.clean(peer, [row["full_text"] for row in rows])
             shown = ", ".join(f"{kind} {share:.3f}" for kind, share in recall_of(peer, rows, cleaned).items())
             print(f"{peer}: recall {shown}")
     else:
-        print("pii: GRISTMILL_PEERS names no environment: the peers are left out")
+        print("pii: the peers are left out")
     for _ in range(ROUNDS):
         times["ours"].append(seconds_of_ours(texts))
-        for peer in LOOKS_FOR if environment else ():
+        for peer in LOOKS_FOR if python else ():
             times.setdefault(peer, []).append(peers.clean(peer, texts)[0])
     ours = megabytes / statistics.median(times["ours"])
     print(f"ours: {ours:.1f} MB/s of prose for {len(FINDERS)} kinds: {', '.join(FINDERS)}")

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from claims import claim
+from support.claims import claim
 
 from pipelines.corpus.labelled import read_labelled
 from pipelines.corpus.toxicity import WEIGHTS, count_listed_words, toxicity_score

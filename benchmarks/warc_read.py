@@ -20,10 +20,10 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
-from claims import claim
 from datatrove.pipeline.readers import WarcReader
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 from loguru import logger
+from support.claims import claim
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 from warcio.exceptions import ArchiveLoadFailed
 

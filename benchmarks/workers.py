@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from claims import claim
+from support.claims import claim
 
 from pipelines.corpus.annotate import AnnotateConfig, annotate
 from pipelines.corpus.decontaminate import DecontaminateConfig, decontaminate

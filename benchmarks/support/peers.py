@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-DEFAULT = Path(__file__).resolve().parents[1] / ".venv-peers"
+DEFAULT = Path(__file__).resolve().parents[2] / ".venv-peers"
 
 
 def peer_python() -> Path | None:
