@@ -1,8 +1,9 @@
 """Our scores and rules against datatrove's Gopher, FineWeb and C4 filters: CPU time, kept set, and each rule by itself.
 
-The peer's filters run as a process of their own in the environment of `make peers`. The corpus is made of the public data (`support/filter_corpus.py`). Each of five rounds times
-both on the same fifth of it; neither reads nor writes files. A disagreement is explained when our formulas, given
-spaCy's words instead of ours, say what datatrove says. The last line is one JSON object.
+The peer's filters run as a process of their own in the environment of `make peers`. The corpus is made of the public
+data (`support/filter_corpus.py`). Each of five rounds times both on the same fifth of it; neither reads nor writes
+files. A disagreement is explained when our formulas, given spaCy's words instead of ours, say what datatrove says.
+The last line is one JSON object.
 """
 
 import json

@@ -1,9 +1,10 @@
 """Near-duplicate removal end to end, from Parquet to Parquet on one core: speed, memory, and right against the truth.
 
-Peers run in the environment of `make peers`; one that is absent is said. Figures are CPU seconds of whole processes, imports and the loading of compiled kernels
-included. Usage: `near_dedup.py [DOCUMENTS [PARTS]]`; with PARTS below 8, datatrove, which takes 2 to 3 ms a document,
-reads that many of the eight parts, its seconds are multiplied by what is left out (its stages are linear or worse), and
-it is judged by the truth about what it read. The last line is one JSON object.
+Peers run in the environment of `make peers`; one that is absent is said. Figures are CPU seconds of whole processes,
+imports and the loading of compiled kernels included. Usage: `near_dedup.py [DOCUMENTS [PARTS]]`; with PARTS below 8,
+datatrove, which takes 2 to 3 ms a document, reads that many of the eight parts, its seconds are multiplied by what is
+left out (its stages are linear or worse), and it is judged by the truth about what it read. The last line is one JSON
+object.
 """
 
 import json

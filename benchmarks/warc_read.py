@@ -27,7 +27,7 @@ from support.claims import claim
 from warcio.archiveiterator import ArchiveIterator as WarcioIterator
 from warcio.exceptions import ArchiveLoadFailed
 
-from pipelines.corpus.intake import crawl_pages
+from pipelines.corpus.readers.crawl_pages import crawl_pages
 from pipelines.corpus.readers.records import Limits, Record
 from pipelines.corpus.readers.warc import RawRecord, raw_records
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.corpus.extraction import ExtractorProcess, PageLimits
-from pipelines.corpus.intake import crawl_pages
+from pipelines.corpus.readers.crawl_pages import crawl_pages
 from pipelines.corpus.readers.records import Dropped, Limits, Record
 from pipelines.corpus.readers.wet import wet_records
 

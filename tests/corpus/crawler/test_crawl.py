@@ -185,7 +185,7 @@ def test_a_page_too_complex_to_parse_costs_only_its_links(crawling: Crawling) ->
 
 
 def test_what_the_crawl_wrote_are_records_of_the_reader(crawling: Crawling) -> None:
-    from pipelines.corpus.intake import crawl_pages
+    from pipelines.corpus.readers.crawl_pages import crawl_pages
     from pipelines.corpus.readers.records import Limits
 
     with serving(TREE) as site:

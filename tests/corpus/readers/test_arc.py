@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.corpus.intake import crawl_pages
 from pipelines.corpus.readers.arc import arc_records, is_arc
+from pipelines.corpus.readers.crawl_pages import crawl_pages
 from pipelines.corpus.readers.http_page import page_of
 from pipelines.corpus.readers.records import Dropped, Limits, Record
 from pipelines.corpus.readers.warc import RawRecord
