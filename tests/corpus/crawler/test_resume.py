@@ -14,7 +14,8 @@ import pytest
 from pipelines.corpus.crawler.crawl import crawl
 from pipelines.corpus.crawler.frontier import Frontier
 from pipelines.corpus.crawler.sources import CrawlSource
-from pipelines.corpus.intake import ORDINARY, crawl_pages
+from pipelines.corpus.intake import ORDINARY
+from pipelines.corpus.readers.crawl_pages import crawl_pages
 from pipelines.corpus.readers.records import Limits, Record
 from tests.corpus.crawler.conftest import Result, source
 from tests.corpus.crawler.site import Handler, Reply, Site, html, serving
