@@ -29,15 +29,15 @@ ARCHIVE = HERE.parents[2] / "shared" / "data" / "prose" / "english-novels.tar.xz
 RUNS = 5
 GIGABYTE = 1_000_000_000
 OURS = """
-import json, resource, sys
+import json, sys, time
 from pathlib import Path
+from pipelines.artifacts.peak import PeakMemory
 from pipelines.corpus.dedup import DedupConfig, dedup
-out = Path(sys.argv[2])
+peak, out = PeakMemory(), Path(sys.argv[2])
 metrics = dedup(DedupConfig(), documents=Path(sys.argv[1]), out=out)
-used = resource.getrusage(resource.RUSAGE_SELF)
+row = {"cpu_seconds": time.process_time(), "peak_bytes": peak.bytes()}
 import pyarrow.parquet as pq
 parts = [pq.read_table(part, columns=["id"]).column("id").to_pylist() for part in (out / "documents").iterdir()]
-row = {"cpu_seconds": used.ru_utime + used.ru_stime, "peak_bytes": used.ru_maxrss * 1024}
 print(json.dumps({**row, "versions": metrics, "kept": sum(parts, [])}))
 """
 

@@ -5,7 +5,6 @@ shingles. The last line is one JSON object: CPU seconds, peak memory in bytes, v
 """
 
 import json
-import resource
 import sys
 import time
 from importlib import metadata
@@ -14,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+STATUS = Path("/proc/self/status")
 SHINGLE = 5
 PERMUTATIONS = 128
 THRESHOLD = 0.8
@@ -91,7 +91,8 @@ def main(engine: str, documents: Path, work: Path) -> None:
     started = time.process_time()
     ENGINES[engine](documents, work)
     seconds = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss: after vfork and exec that is at least the parent's.
+    peak = next(int(line.split()[1]) * 1024 for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
     kept = [name for part in sorted((work / "kept").glob("*.parquet")) for name in ids(part)]
     versions = {name: metadata.version(name) for name in (engine, *(["spacy"] if engine == "datatrove" else []))}
     print(json.dumps({"cpu_seconds": seconds, "peak_bytes": peak, "versions": versions, "kept": kept}))
