@@ -21,11 +21,11 @@ from support.claims import claim
 from support.filter_corpus import corpus
 from support.peers import peer_python
 
-from pipelines.corpus import c4, fineweb, quality, repetition
 from pipelines.corpus.annotation import text_quality
-from pipelines.corpus.characters import code_points
 from pipelines.corpus.filter import C4Rules, FilterConfig
 from pipelines.corpus.filtering import Rule, first_failing, rules
+from pipelines.corpus.scoring import c4, fineweb, quality, repetition
+from pipelines.corpus.scoring.characters import code_points
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROUNDS = 5

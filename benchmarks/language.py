@@ -15,7 +15,7 @@ from pathlib import Path
 import fasttext
 from support.claims import claim
 
-from pipelines.corpus.language import detect_language, model_path
+from pipelines.corpus.scoring.language import detect_language, model_path
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROUNDS = 5

@@ -19,7 +19,7 @@ from typing import Any
 from support.claims import claim
 from support.peers import peer_python
 
-from pipelines.corpus.pii import FINDERS, find_pii, replace_pii
+from pipelines.corpus.personal.pii import FINDERS, find_pii, replace_pii
 from pipelines.evaluation.intervals import wilson
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

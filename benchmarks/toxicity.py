@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from support.claims import claim
 
-from pipelines.corpus.labelled import read_labelled
-from pipelines.corpus.toxicity import WEIGHTS, count_listed_words, toxicity_score
-from pipelines.corpus.toxicity_training import auroc_interval
+from pipelines.corpus.toxic.labelled import read_labelled
+from pipelines.corpus.toxic.scoring import WEIGHTS, count_listed_words, toxicity_score
+from pipelines.corpus.toxic.training import auroc_interval
 from pipelines.corpus.train_toxicity import TrainToxicityConfig, train_toxicity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -280,7 +280,7 @@ def test_a_new_library_version_makes_the_stages_that_name_it_miss(
 
 PACKAGE_FILES = sorted({name for stage in NODES.values() for name in stage.data})
 WITHOUT_A_STAGE = {
-    "corpus/toxicity_card.json": "read by people alone",
+    "corpus/toxic/toxicity_card.json": "read by people alone",
     "finetuning/chat_template.jinja": "the default of a field of chat, whose whole text is identity",
     "reporting/report.html": "shapes log/, which has no digest",
     "py.typed": "read by type checkers alone",

@@ -46,5 +46,5 @@ ANNOTATE = Stage(
         "python-stdnum",
     ),
     resumable=True,
-    data=("corpus/toxicity.safetensors", "corpus/toxicity_words.txt"),
+    data=("corpus/toxic/toxicity.safetensors", "corpus/toxic/toxicity_words.txt"),
 )

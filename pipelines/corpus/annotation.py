@@ -10,15 +10,15 @@ import pyarrow as pa
 from datatrove.data import Document
 
 from pipelines.artifacts.stage import Metrics
-from pipelines.corpus import c4, fineweb, quality, repetition
 from pipelines.corpus.annotate import AnnotateConfig
-from pipelines.corpus.characters import code_points
 from pipelines.corpus.documents import PROVENANCE, part_name, parts, read_documents, write_documents
-from pipelines.corpus.language import detect_language
-from pipelines.corpus.pii import find_pii
+from pipelines.corpus.personal.pii import find_pii
+from pipelines.corpus.scoring import c4, fineweb, quality, repetition
+from pipelines.corpus.scoring.characters import code_points
+from pipelines.corpus.scoring.language import detect_language
+from pipelines.corpus.scoring.words import splitter
 from pipelines.corpus.shards import run_shards
-from pipelines.corpus.toxicity import WEIGHTS, count_listed_words, load_classifier
-from pipelines.corpus.words import splitter
+from pipelines.corpus.toxic.scoring import WEIGHTS, count_listed_words, load_classifier
 
 BLOCK = 32
 LANGUAGE = ("language", "language_score")

@@ -34,7 +34,7 @@ def audit(config: AuditConfig, *, documents: Path, out: Path) -> Metrics:
     documents, and in all where the language is not known. Which terms and words count is in `audit_lexicon.json`. Of
     the documents one part is in memory by row groups, of the counts `max_domains`, all languages and all months.
     """
-    from pipelines.corpus.auditing import audit_documents
+    from pipelines.corpus.auditing.counting import audit_documents
 
     return audit_documents(config, documents, out)
 
@@ -45,5 +45,5 @@ AUDIT = Stage(
     run=audit,
     libraries=("datatrove", "pyarrow"),
     resumable=True,
-    data=("corpus/audit_lexicon.json",),
+    data=("corpus/auditing/audit_lexicon.json",),
 )

@@ -18,7 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HERE = Path(__file__).parent
-_IMPORT = re.compile(rb"^from pipelines\.corpus\.(\w+) import", re.MULTILINE)
+_IMPORT = re.compile(r"^from pipelines\.corpus\.?([\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -55,12 +55,17 @@ def _folder(asked: str) -> Path | None:
 @cache
 def _sources() -> str:
     """Return a digest of the modules that hold compiled functions and of those that they import."""
-    texts = {path.stem: path.read_bytes() for path in HERE.glob("*.py")}
-    held = sorted(name for name, text in texts.items() if b"corpus.compiled import" in text)
+    texts = {".".join(path.relative_to(HERE).with_suffix("").parts): path.read_text() for path in HERE.rglob("*.py")}
+    held = sorted(name for name, text in texts.items() if "corpus.compiled import" in text)
     for name in held:  # grows on the way
-        imported = {found.decode() for found in _IMPORT.findall(texts[name])}
+        imported = {dotted for found in _IMPORT.finditer(texts[name]) for dotted in _named(found[1], found[2])}
         held += sorted(imported & texts.keys() - set(held))
     digest = hashlib.sha256()
     for name in sorted(held):
-        digest.update(texts[name])
+        digest.update(texts[name].encode())
     return digest.hexdigest()[:16]
+
+
+def _named(module: str, names: str) -> set[str]:
+    """Return the modules that an import may mean: the one it names, and those of the names that it takes from it."""
+    return {module, *(f"{module}.{name}".lstrip(".") for name in re.findall(r"\w+", names))}

@@ -81,7 +81,7 @@ def dedup(config: DedupConfig, *, documents: Path, out: Path) -> Metrics:
     A cluster is what a chain of pairs at the threshold or above links; one document of it is kept. Neither the order
     of the documents nor their division into parts matters.
     """
-    from pipelines.corpus.duplicates import build
+    from pipelines.corpus.duplicates.build import build
 
     return build(config, documents, out)
 

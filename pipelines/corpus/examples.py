@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.pins import FileRoot, NamedRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
-from pipelines.corpus.packages import interpreter, package_files
+from pipelines.corpus.documented.packages import interpreter, package_files
 
 
 class DocsSource(StageConfig):
@@ -101,7 +101,10 @@ class ExamplesConfig(StageConfig):
 
 def examples(config: ExamplesConfig, *, out: Path) -> Metrics:
     """Write pairs and questions, and the objects of the corpus where they come from documentation."""
-    from pipelines.corpus.example_files import from_docs, from_jsonl  # pyarrow loads here, not when a plan is made
+    from pipelines.corpus.documented.example_files import (  # pyarrow loads here, not when a plan is made
+        from_docs,
+        from_jsonl,
+    )
 
     source = config.source
     return from_docs(config, source, out) if isinstance(source, DocsSource) else from_jsonl(config, source, out)

@@ -15,9 +15,9 @@ from pipelines.corpus.annotation import ANNOTATED
 from pipelines.corpus.block_list import BlockList
 from pipelines.corpus.documents import PartWriter, count_documents, parts, read_documents
 from pipelines.corpus.filter import FilterConfig
-from pipelines.corpus.pii import FINDERS, Span, replace_pii
-from pipelines.corpus.repetition import FIELDS as REPETITION_FIELDS
+from pipelines.corpus.personal.pii import FINDERS, Span, replace_pii
 from pipelines.corpus.samples import Samples
+from pipelines.corpus.scoring.repetition import FIELDS as REPETITION_FIELDS
 
 DROPPED = pa.schema([("id", pa.string()), ("url", pa.string()), ("reason", pa.string())])
 

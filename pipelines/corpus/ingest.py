@@ -9,8 +9,8 @@ from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.stage import Metrics, Stage
 from pipelines.corpus.crawler.sources import CommonCrawlSource, CrawlSource
 from pipelines.corpus.execution import ShardedConfig
-from pipelines.corpus.file_source import Source
-from pipelines.corpus.sources import DocsSource, SourceConfig, WarcSource
+from pipelines.corpus.sources.base import Source
+from pipelines.corpus.sources.kinds import DocsSource, SourceConfig, WarcSource
 
 MEGABYTE = 1_000_000
 
@@ -56,12 +56,12 @@ class IngestConfig(ShardedConfig):
 
 def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> Metrics:
     """Write the documents of the source, a part a shard, and list what was lost and why."""
-    from pipelines.corpus.byte_shards import shards_of
+    from pipelines.corpus.documented.pages import write_crawl
     from pipelines.corpus.extraction import PageLimits
     from pipelines.corpus.intake import Intake, keep_first, merge_errors
-    from pipelines.corpus.pages import write_crawl
     from pipelines.corpus.readers.records import Limits
     from pipelines.corpus.shards import run_shards
+    from pipelines.corpus.sources.byte_shards import shards_of
 
     fetched: dict[str, int] = {}
     if isinstance(config.source, DocsSource):

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from datatrove.data import Document
 
 from pipelines.artifacts.work import atomic_file, progress_dir
-from pipelines.corpus.byte_shards import Slice
 from pipelines.corpus.documents import (
     PROVENANCE,
     PartWriter,
@@ -23,8 +22,9 @@ from pipelines.corpus.documents import (
 )
 from pipelines.corpus.extract import Extractor
 from pipelines.corpus.extraction import ExtractorProcess, PageLimits
-from pipelines.corpus.file_source import Source
 from pipelines.corpus.readers.records import Dropped, Limits, Record
+from pipelines.corpus.sources.base import Source
+from pipelines.corpus.sources.byte_shards import Slice
 
 ROWS_PER_REASON = 100
 """Rows that errors.jsonl lists of one reason; the counts are whole all the same."""

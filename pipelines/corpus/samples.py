@@ -11,7 +11,7 @@ from datatrove.data import Document
 
 from pipelines.corpus.annotation import ANNOTATED
 from pipelines.corpus.documents import PROVENANCE, PartWriter
-from pipelines.corpus.pii import Span, find_pii, replace_pii
+from pipelines.corpus.personal.pii import Span, find_pii, replace_pii
 
 SCORES = [field for field in ANNOTATED if field.name not in {*PROVENANCE.names, "pii"}]
 SAMPLED = pa.schema(

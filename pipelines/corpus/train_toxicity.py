@@ -91,7 +91,7 @@ def train_toxicity(config: TrainToxicityConfig, *, out: Path) -> Metrics:
     its texts, of the classifier that was trained without it. Each has a bootstrap interval of 95%. Of the texts,
     `in = kept + sum of dropped.REASON`. Raises UserError where a file cannot be read or lacks one of the two labels.
     """
-    from pipelines.corpus.toxicity_training import build
+    from pipelines.corpus.toxic.training import build
 
     return build(config, out)
 

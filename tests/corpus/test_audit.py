@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pipelines.artifacts.errors import StageFailed
 from pipelines.corpus.annotate import AnnotateConfig, annotate
 from pipelines.corpus.audit import AUDIT, AuditConfig, audit
-from pipelines.corpus.auditing import Auditor, domain_of, group_row
+from pipelines.corpus.auditing.counting import Auditor, domain_of, group_row
+from pipelines.corpus.auditing.frequent import Frequent
+from pipelines.corpus.auditing.mentions import ANY, LEXICON, mentioned, read_lexicon
 from pipelines.corpus.documents import PROVENANCE, part_name, write_documents
-from pipelines.corpus.frequent import Frequent
-from pipelines.corpus.mentions import ANY, LEXICON, mentioned, read_lexicon
 from pipelines.reporting.html import render
 from tests.corpus.test_annotate import write_parts
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.corpus.dedup import DedupConfig, dedup
 from pipelines.corpus.documents import PROVENANCE, document_id, part_name, read_documents, write_documents
-from pipelines.corpus.minhash import choose_bands, meeting_chance
+from pipelines.corpus.duplicates.minhash import choose_bands, meeting_chance
 from pipelines.corpus.ngrams import ngram_hashes, normalised, shingles, word_hashes, words
 
 SCHEMA = PROVENANCE.append(pa.field("language", pa.string()))

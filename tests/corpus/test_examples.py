@@ -15,7 +15,7 @@ from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.pins import FileRoot, PinCache
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import PROGRESS
-from pipelines.corpus.clusters import clusters
+from pipelines.corpus.documented.clusters import clusters
 from pipelines.corpus.examples import EXAMPLES, DocsSource, ExamplesConfig, JsonlSource, examples
 
 CLICK = ExamplesConfig(source=DocsSource(packages=("click",), test_fraction=0.2), heldout_fraction=0.2)

@@ -21,9 +21,9 @@ from pipelines.artifacts.run import LocalRun, Planner
 from pipelines.artifacts.store import Store
 from pipelines.corpus.annotate import AnnotateConfig, annotate
 from pipelines.corpus.documents import read_documents
-from pipelines.corpus.labelled import MAX_LINE, read_labelled
-from pipelines.corpus.toxicity import HERE, WEIGHTS, load_classifier
-from pipelines.corpus.toxicity_training import auroc, auroc_interval
+from pipelines.corpus.toxic.labelled import MAX_LINE, read_labelled
+from pipelines.corpus.toxic.scoring import HERE, WEIGHTS, load_classifier
+from pipelines.corpus.toxic.training import auroc, auroc_interval
 from pipelines.corpus.train_toxicity import TRAIN_TOXICITY, LabelledSet, TrainToxicityConfig, train_toxicity
 from pipelines.products import prepare_corpus
 from pipelines.recipes import smoke

@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import NamedRoot, Root
 from pipelines.artifacts.stage import StageConfig
-from pipelines.corpus.byte_shards import Sized, Slice
-from pipelines.corpus.file_source import Source
 from pipelines.corpus.readers.records import Dropped, Limits, Record
+from pipelines.corpus.sources.base import Source
+from pipelines.corpus.sources.byte_shards import Sized, Slice
 
 KILOBYTE, MEGABYTE, GIGABYTE = 1_000, 1_000_000, 1_000_000_000
 CRAWL_NAME = r"^CC-MAIN-20\d\d-\d\d$"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from pipelines.artifacts.pins import PinCache
 from pipelines.corpus.crawler.sources import CommonCrawlSource, CrawlSource
 from pipelines.corpus.ingest import IngestConfig
-from pipelines.corpus.sources import source_from_uri
+from pipelines.corpus.sources.kinds import source_from_uri
 
 ROOT = Path(__file__).resolve().parents[3]
 CRAWL = {"kind": "crawl", "crawl_id": "2026-11", "seeds": ["http://a.example"], "contact": "me@a.example"}

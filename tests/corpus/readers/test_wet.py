@@ -9,7 +9,7 @@ from pipelines.corpus.documents import read_documents
 from pipelines.corpus.ingest import IngestConfig, ingest
 from pipelines.corpus.readers.records import Dropped, Limits, Record
 from pipelines.corpus.readers.wet import wet_records
-from pipelines.corpus.sources import WetSource
+from pipelines.corpus.sources.kinds import WetSource
 
 LIMITS = Limits(record=1_000_000, page=1_000)
 

@@ -1,0 +1,1 @@
+"""Deduplication: reading and signing, meeting, comparing, deciding, writing."""

@@ -1,0 +1,1 @@
+"""Toxicity: listed words, the classifier, and how it is trained."""
