@@ -1,6 +1,5 @@
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +7,6 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.corpus.compiled import compiled
 from pipelines.corpus.duplicates import shingling
 from pipelines.corpus.duplicates.shingling import Shingled, shingle_texts
 from pipelines.corpus.ngrams import normalised, shingles
@@ -76,9 +74,3 @@ def test_an_expanding_code_point_fills_no_buffer_beyond_its_end() -> None:
 def test_no_text_is_no_shingle() -> None:
     found = shingle_texts(np.empty(0, np.uint8), np.zeros(1, np.int64), 5)
     assert (found.digests, len(found.shingles)) == ([], 0)
-
-
-def test_a_function_that_no_folder_can_keep_is_compiled_all_the_same() -> None:
-    space: dict[str, Any] = {}
-    exec("def double(number):\n    return 2 * number", space)  # noqa: S102
-    assert compiled(space["double"])(4) == 8

@@ -152,7 +152,11 @@ def test_no_personal_data_is_shown_or_written_by_annotate_and_filter(
     caplog.set_level("DEBUG")
     annotate(AnnotateConfig(workers=2), documents=source, out=tmp_path / "scored")
     open_rules = FilterConfig.model_validate(
-        {"gopher": {"min_words": 0}, "repetition": dict.fromkeys(RepetitionRules.model_fields, 1)}
+        {
+            "gopher": {"min_words": 0},
+            "repetition": dict.fromkeys(RepetitionRules.model_fields, 1),
+            "fineweb": {"min_punctuated_line_ratio": 0},
+        }
     )
     metrics = filter_stage(open_rules, documents=tmp_path / "scored" / "documents", out=tmp_path / "kept")
     assert metrics["kept"] == len(pieces)

@@ -154,9 +154,9 @@ def test_the_number_of_workers_changes_no_byte_of_any_part(tmp_path: Path) -> No
     for number in range(8):  # whose parser runs in a child process of each worker
         (tmp_path / "in" / f"{number}.pdf").write_bytes((tmp_path / "paper.pdf").read_bytes())
     outs = [tmp_path / "one", tmp_path / "two"]
+    three = 3 * (tmp_path / "paper.pdf").stat().st_size
     counts = [
-        ingested(tmp_path / "in", out, workers=workers, shard_bytes=4 * len(PROSE))[0]
-        for workers, out in enumerate(outs, 1)
+        ingested(tmp_path / "in", out, workers=workers, shard_bytes=three)[0] for workers, out in enumerate(outs, 1)
     ]
     assert counts[0] == counts[1]
     assert len(list((outs[0] / "documents").iterdir())) == 3
@@ -164,12 +164,16 @@ def test_the_number_of_workers_changes_no_byte_of_any_part(tmp_path: Path) -> No
         assert part.read_bytes() == (outs[1] / "documents" / part.name).read_bytes()
 
 
-def test_the_limit_of_documents_keeps_the_licences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.corpus.intake.FILES_TOGETHER", 2)
+def test_the_limit_of_documents_keeps_the_licences(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(4):
         write_epub2(tmp_path / "in" / f"{number}.epub", {"1.xhtml": f"<html><body>{PROSE}</body></html>".encode()})
-    metrics, documents = ingested(tmp_path / "in", tmp_path / "out", max_documents=3)
+    metrics, documents = ingested(
+        tmp_path / "in",
+        tmp_path / "out",
+        max_documents=3,
+        shard_bytes=2 * (tmp_path / "in" / "0.epub").stat().st_size + 10,
+    )
     assert (metrics["kept"], metrics["dropped.over_limit"]) == (3, 1)
     assert {document.metadata["licence"] for document in documents} == {"CC-BY-SA-4.0"}
 
