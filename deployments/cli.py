@@ -118,11 +118,17 @@ def recipe(name: str | None = None, *, options: Options = OPTIONS) -> None:
 
 
 @app.command
-def trace(document: str, *, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def trace(
+    document: str,
+    *,
+    flow: Annotated[str | None, Parameter(help="Only through runs of this flow; default: of any.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what became of a document, named by its id or its URL: where it was read, and why it was kept or removed."""
     from pipelines.reporting.trace import trace_document
 
-    found = trace_document(open_store(store), document)
+    found = trace_document(open_store(store), document, flow and product_named(flow).name)
     if as_json:
         return print_json(asdict(found))
     print_trace(found.id, [(step.node, step.output, step.facts) for step in found.steps])

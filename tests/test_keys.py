@@ -310,7 +310,7 @@ def test_every_file_of_the_package_that_is_no_code_is_in_the_key_of_a_stage() ->
     held = {
         str(path.relative_to(key_module.PACKAGE))
         for path in key_module.PACKAGE.rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
     }
     assert held == set(PACKAGE_FILES) | set(WITHOUT_A_STAGE)
     for name in PACKAGE_FILES:

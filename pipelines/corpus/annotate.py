@@ -46,5 +46,5 @@ ANNOTATE = Stage(
         "python-stdnum",
     ),
     resumable=True,
-    data=("corpus/toxic/toxicity.safetensors", "corpus/toxic/toxicity_words.txt"),
+    data=("corpus/scoring/siblings.txt", "corpus/toxic/toxicity.safetensors", "corpus/toxic/toxicity_words.txt"),
 )

@@ -36,20 +36,23 @@ class Trace:
     steps: tuple[Step, ...]
 
 
-def trace_document(store: Store, wanted: str) -> Trace:
-    """Return the way of a document, named by its id or its URL; raise UserError where no run has read it.
+def trace_document(store: Store, wanted: str, product: str | None = None) -> Trace:
+    """Return the way of a document, named by its id or its URL, through the newest run, or the newest of a product.
 
-    Reads one column of every table of a run, so its time grows with the corpus; memory stays at a batch.
+    Reads one column of every table of a run, so its time grows with the corpus; memory stays at a batch. Raises
+    UserError where no such run has read the document.
     """
     column = "id" if ID.fullmatch(wanted) else "url"
     for record in run_records(store):
-        nodes = [node for node in json.loads(record.read_text())["nodes"] if store.find(node["stage"], node["key"])]
-        found = _identified(store, nodes, column, wanted)
+        run = json.loads(record.read_text())
+        nodes = [node for node in run["nodes"] if store.find(node["stage"], node["key"])]
+        found = _identified(store, nodes, column, wanted) if product in (None, run["product"]) else None
         if found:
             steps = tuple(step for node in nodes for step in _steps(store, node, found))
             return Trace(found, record.stem, steps)
+    what = product or "run"
     raise UserError(
-        f"document: no run of {str(store.root)!r} has read {wanted!r}; name an id (32 hex digits) or a whole URL"
+        f"document: no {what} of {str(store.root)!r} has read {wanted!r}; name an id (32 hex digits) or a whole URL"
     )
 
 

@@ -194,6 +194,8 @@ def test_the_report_shows_the_audit(tmp_path: Path) -> None:
     empty: dict[str, Any] = {
         "title": "t",
         "funnel": [],
+        "duplicates": {},
+        "dropped": {},
         "tokens": [],
         "curves": {},
         "scores": [],

@@ -10,7 +10,7 @@ from tests.conftest import Finished
 
 def test_a_kept_document_is_followed_to_the_tokens_it_became(smoke_run: Finished) -> None:
     spans = pq.read_table(smoke_run.results["shard"].path / "train" / "spans.parquet").to_pylist()
-    found = trace_document(smoke_run.store, spans[0]["document_id"])
+    found = trace_document(smoke_run.store, spans[0]["document_id"], "full")
     nodes = [step.node for step in found.steps]
     assert nodes[:3] == ["ingest", "annotate", "filter"] and nodes[-1] == "shard"
     assert found.steps[-1].facts == {"start": spans[0]["start"], "length": spans[0]["length"]}
@@ -19,15 +19,15 @@ def test_a_kept_document_is_followed_to_the_tokens_it_became(smoke_run: Finished
 
 def test_a_dropped_document_ends_where_it_was_dropped_with_the_reason(smoke_run: Finished) -> None:
     dropped = pq.read_table(smoke_run.results["filter"].path / "dropped" / "dropped.parquet").to_pylist()[0]
-    last = trace_document(smoke_run.store, dropped["id"]).steps[-1]
+    last = trace_document(smoke_run.store, dropped["id"], "full").steps[-1]
     assert (last.node, last.output, last.facts["reason"]) == ("filter", "dropped", dropped["reason"])
-    assert trace_document(smoke_run.store, dropped["url"]).id == dropped["id"]
+    assert trace_document(smoke_run.store, dropped["url"], "full").id == dropped["id"]
 
 
 def test_a_duplicate_ends_with_the_document_that_stands_for_it(smoke_run: Finished) -> None:
     merged = pq.read_table(smoke_run.results["dedup"].path / "clusters" / "clusters.parquet").to_pylist()
     assert merged, "the smoke corpus holds near-duplicates"
-    last = trace_document(smoke_run.store, merged[0]["id"]).steps[-1]
+    last = trace_document(smoke_run.store, merged[0]["id"], "full").steps[-1]
     assert last.node == "dedup" and last.facts["kept_id"] == merged[0]["kept_id"]
 
 
