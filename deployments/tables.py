@@ -11,6 +11,8 @@ from rich.table import Table
 from pipelines.artifacts.run import NodeResult, Row
 
 STYLES = {"hit": "green", "built": "cyan", "partial": "yellow", "miss": "red", "waiting": "dim"}
+MOST_REASONS = 8
+"""Reasons in the line of a stage; the report has all."""
 KEY_FIGURES = 3
 """How many metrics a row of the stage table shows: what fits a terminal of 120 columns."""
 
@@ -94,6 +96,11 @@ def print_results(results: list[NodeResult]) -> None:
     console().print(table)
     hits = sum(result.hit for result in results)
     total = sum(result.seconds for result in results)
+    for result in results:
+        if lost := dropped(result.manifest.metrics):
+            console().print(f"{result.node} dropped: {lost}", markup=False)
+        if lost and (result.path / "errors" / "errors.jsonl").is_file():
+            console().print(f"  which and why: {result.path / 'errors' / 'errors.jsonl'}", markup=False)
     console().print(f"{len(results)} stages: {hits} hit, {len(results) - hits} built, {total:.1f} s of work")
 
 
@@ -104,16 +111,26 @@ def figures(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {metrics[name]:,.5g}" for name in shown)
 
 
-def print_trace(document: str, steps: list[tuple[str, str, dict[str, Any]]]) -> None:
+def dropped(metrics: dict[str, float]) -> str:
+    """Return what a stage dropped, the commonest reasons first."""
+    reasons = [(name.removeprefix("dropped."), int(metrics[name])) for name in metrics if name.startswith("dropped.")]
+    ordered = sorted(((count, reason) for reason, count in reasons if count), reverse=True)
+    shown = ", ".join(f"{reason} {count:,}" for count, reason in ordered[:MOST_REASONS])
+    return shown + (f" and {len(ordered) - MOST_REASONS} more reasons" if len(ordered) > MOST_REASONS else "")
+
+
+def print_trace(document: str, run: str, steps: list[tuple[str, str, dict[str, Any]]]) -> None:
     """Print a row for each output in which a document was met, with what that stage was the first to say of it."""
     table = Table("stage", "output", "what it says", box=None, pad_edge=False)
     said: dict[str, Any] = {}
     for node, output, facts in steps:
         news = {name: value for name, value in facts.items() if value not in (None, "") and said.get(name) != value}
         said.update(news)
-        told = "  ".join(f"{name} {_short(value)}" for name, value in news.items()) or "kept as it was"
+        told = "  ".join(f"{name} {_short(value)}" for name, value in news.items()) or (
+            "kept as it was" if output == "documents" else "the same"
+        )
         table.add_row(node, output, escape(told))
-    console().print(f"document {document}", markup=False)
+    console().print(f"document {document} in run {run}", markup=False)
     console().print(table)
 
 

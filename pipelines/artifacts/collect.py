@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.artifacts.errors import UserError
@@ -14,6 +15,19 @@ from pipelines.artifacts.work import read_progress
 def run_records(store: Store) -> list[Path]:
     """Return the records of finished runs, newest first."""
     return sorted((store.root / ".runs").glob("[!.]*.json"), reverse=True)
+
+
+def _named(store: Store, value: object) -> list[tuple[str, str]]:
+    """Return the artifacts that a config names by their path, such as the index of an earlier deduplication."""
+    if isinstance(value, Mapping):
+        return [found for held in value.values() for found in _named(store, held)]
+    if isinstance(value, list):
+        return [found for held in value for found in _named(store, held)]
+    if not isinstance(value, str) or "/" not in value:
+        return []
+    path, root = Path(value).absolute(), store.root.absolute()
+    parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    return [(parts[0], parts[1])] if len(parts) > 1 else []
 
 
 def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
@@ -36,6 +50,7 @@ def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
             if name in manifests and name not in kept:
                 kept.add(name)
                 pending += [(entry.stage, entry.key) for entry in manifests[name].inputs.values()]
+                pending += _named(store, manifests[name].config)
     unused = [store.folder(stage, key) for stage, key in manifests if (stage, key) not in kept] if records else []
     work = [path for path in sorted((store.root / ".work").glob("*/*")) if path.is_dir() and _abandoned(store, path)]
     left = [*sorted((store.root / ".quarantine").glob("*/*")), *sorted(store.root.glob("[!.]*/.gone.*"))]

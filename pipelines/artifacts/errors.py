@@ -11,12 +11,15 @@ class StageFailed(Exception):
     """A stage could not do its work; the message names the stage and the cause. Exit status 1."""
 
 
+LOOSEN = "loosen the thresholds or name another source"
+
+
 class EmptyOutput(StageFailed):
     """A stage would have published nothing; the message carries the funnel that led there."""
 
-    def __init__(self, stage: str, counts: Mapping[str, float]) -> None:
+    def __init__(self, stage: str, counts: Mapping[str, float], remedy: str = LOOSEN) -> None:
         funnel = ", ".join(f"{reason} {count:,.0f}" for reason, count in counts.items()) or "no record was read"
-        super().__init__(f"{stage}: no document is left ({funnel}); loosen the thresholds or name another source")
+        super().__init__(f"{stage}: no document is left ({funnel}); {remedy}")
 
 
 class DamagedArtifact(Exception):

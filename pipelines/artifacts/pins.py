@@ -47,10 +47,15 @@ class NamedRoot:
         return self.name
 
 
+MOST_ENDINGS = 12
+"""Endings that an error names: what fits a line."""
+
+
 def source_files(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return the files of a file, a folder or a glob that end in one of `suffixes`, by name inside it, sorted.
 
-    Links out of the folder and what is no regular file are passed over. Raises UserError when there is none.
+    Links out of the folder, what is no regular file, and what lies in hidden folders or is hidden itself are passed
+    over. Raises UserError when there is none.
     """
     text = str(path)
     if path.is_file():
@@ -67,10 +72,12 @@ def source_files(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     files = {
         str(item.relative_to(path if path.is_dir() else base)): item
         for item in found
+        if not any(part.startswith(".") for part in item.relative_to(path if path.is_dir() else base).parts)
         if item.is_file() and item.name.lower().endswith(suffixes) and item.resolve().is_relative_to(base)
     }
     if not files:
-        raise UserError(f"source: {text!r} holds no file ending in {' or '.join(suffixes)}; name another path")
+        endings = " or ".join(suffixes[:MOST_ENDINGS]) + (" and others" if len(suffixes) > MOST_ENDINGS else "")
+        raise UserError(f"source: {text!r} holds no file ending in {endings}; name another path")
     return dict(sorted(files.items()))
 
 

@@ -103,7 +103,10 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     counts |= {name: counts.get(name, 0) + count for name, count in fetched.items()}
     dropped = sorted(name for name in counts if name.startswith("dropped."))
     if not counts["kept"]:
-        raise EmptyOutput("ingest", {name.removeprefix("dropped."): counts[name] for name in ("in", "kept", *dropped)})
+        told = {name.removeprefix("dropped."): counts[name] for name in ("in", "kept", *dropped)}
+        wrong_field = counts.get("dropped.no_text") == counts["in"] and "text_field" in type(source).model_fields
+        remedy = "set ingest.source.text_field to the field that holds the text" if wrong_field else "check the source"
+        raise EmptyOutput("ingest", told, remedy)
     return {name: float(counts[name]) for name in sorted(counts)}
 
 

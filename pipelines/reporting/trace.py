@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.store import Store
 
-ID = re.compile(r"[0-9a-f]{32}")
+ID = re.compile(r"[0-9a-f]{8,32}")
+"""An id, or its first digits as reports show them."""
+SAMPLES = "samples.parquet"
+"""Documents that another table of the same output names too."""
 UNTOLD = frozenset({"id", "text", "pii"})
 """Columns that a trace does not repeat: the long ones, and personal data."""
 
@@ -37,22 +41,26 @@ class Trace:
 
 
 def trace_document(store: Store, wanted: str, product: str | None = None) -> Trace:
-    """Return the way of a document, named by its id or its URL, through the newest run, or the newest of a product.
+    """Return a document's way through the newest run, or the newest of a product; its id, URL or file names it.
 
     Reads one column of every table of a run, so its time grows with the corpus; memory stays at a batch. Raises
     UserError where no such run has read the document.
     """
-    column = "id" if ID.fullmatch(wanted) else "url"
+    columns = ("id",) if ID.fullmatch(wanted) else ("url", "source_uri")
     for record in run_records(store):
         run = json.loads(record.read_text())
         nodes = [node for node in run["nodes"] if store.find(node["stage"], node["key"])]
-        found = _identified(store, nodes, column, wanted) if product in (None, run["product"]) else None
+        asked = product in (None, run["product"])
+        found = next(
+            (name for column in columns if asked and (name := _identified(store, nodes, column, wanted))), None
+        )
         if found:
             steps = tuple(step for node in nodes for step in _steps(store, node, found))
             return Trace(found, record.stem, steps)
-    what = product or "run"
+    what = f"run of {product}" if product else "run"
     raise UserError(
-        f"document: no {what} of {str(store.root)!r} has read {wanted!r}; name an id (32 hex digits) or a whole URL"
+        f"document: no {what} in {str(store.root)!r} has kept {wanted!r} when it read its source; name an id, a whole "
+        "URL or a file, or look for it in the errors of ingest"
     )
 
 
@@ -85,11 +93,12 @@ def _tables(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _rows(folder: Path, column: str, wanted: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of all tables of a folder that have this value, without their text."""
-    for path in sorted(folder.glob("*.parquet")):
+    for path in sorted(path for path in folder.glob("*.parquet") if path.name != SAMPLES):
         table = ds.dataset(path, format="parquet")
         names = table.schema.names
         named = "document_id" if column == "id" and "document_id" in names else column  # spans of token shards
         if named in names:
             shown = [name for name in names if name == "id" or name not in UNTOLD]
-            for batch in table.to_batches(columns=shown, filter=ds.field(named) == wanted):
+            same = pc.starts_with(ds.field(named), wanted) if named.endswith("id") else ds.field(named) == wanted
+            for batch in table.to_batches(columns=shown, filter=same):
                 yield from batch.to_pylist()

@@ -245,6 +245,15 @@ def test_gc_keeps_what_recent_runs_used_and_what_that_was_built_from(store: Stor
     assert set(states(store, SourceConfig(path=texts, repeat=2)).values()) == {"hit"}
 
 
+def test_gc_keeps_what_the_config_of_a_recent_run_names_in_the_store(store: Store, texts: Path) -> None:
+    earlier = build(store, SOURCE, SourceConfig(path=texts), {}, node="source").artifact
+    run = LocalRun(store)
+    chain(run, SourceConfig(path=earlier["text"].path))
+    record_run(store, "toy", run.results)
+    sweep(store, collect(store, keep_runs=1))
+    assert store.find("source", earlier.key)
+
+
 def test_gc_leaves_the_work_of_a_running_build(store: Store) -> None:
     work = store.work("count", "k" * 64)
     work.mkdir(parents=True)

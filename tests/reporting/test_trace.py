@@ -20,6 +20,9 @@ def test_a_kept_document_is_followed_to_the_tokens_it_became(smoke_run: Finished
 def test_a_dropped_document_ends_where_it_was_dropped_with_the_reason(smoke_run: Finished) -> None:
     dropped = pq.read_table(smoke_run.results["filter"].path / "dropped" / "dropped.parquet").to_pylist()[0]
     last = trace_document(smoke_run.store, dropped["id"], "full").steps[-1]
+    assert [step.output for step in trace_document(smoke_run.store, dropped["id"][:12], "full").steps].count(
+        "dropped"
+    ) == 1
     assert (last.node, last.output, last.facts["reason"]) == ("filter", "dropped", dropped["reason"])
     assert trace_document(smoke_run.store, dropped["url"], "full").id == dropped["id"]
 
@@ -32,5 +35,5 @@ def test_a_duplicate_ends_with_the_document_that_stands_for_it(smoke_run: Finish
 
 
 def test_an_unknown_document_is_a_mistake_in_one_line(smoke_run: Finished) -> None:
-    with pytest.raises(UserError, match=r"no run of .* has read 'https://nowhere\.example/'"):
+    with pytest.raises(UserError, match=r"no run in .* has kept 'https://nowhere\.example/'"):
         trace_document(smoke_run.store, "https://nowhere.example/")
