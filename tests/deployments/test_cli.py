@@ -152,7 +152,8 @@ def test_a_vocabulary_larger_than_the_corpus_is_named_with_what_it_reaches(smoke
 def test_a_run_of_finished_stages_needs_no_server_and_ends_with_the_products(smoke_run: Finished) -> None:
     done = gristmill("run", "--recipe", "smoke", "--store", str(smoke_run.store.root))
     assert done.returncode == 0, done.stderr
-    assert "21 stages: 21 hit, 0 built" in done.stdout
+    count = len(smoke_run.results)
+    assert f"{count} stages: {count} hit, 0 built" in done.stdout
     for line in ("report: ", "bundle: ", "serve it: gristmill serve "):
         assert line in done.stdout
     assert "Traceback" not in done.stderr
