@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections import Counter
 from typing import Any
 
 import matplotlib as mpl
@@ -35,7 +36,7 @@ def funnel_plot(funnel: list[dict[str, Any]]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("documents")
     axes.margins(x=0.2)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower right", ncols=2, frameon=False)
     return figure
 
 
@@ -53,16 +54,19 @@ def meeting_plot(duplicates: dict[str, Any]) -> Figure:
 
 
 def cluster_plot(duplicates: dict[str, Any]) -> Figure:
-    """Return how many clusters there are of each size, on logarithmic axes; single documents are left out."""
+    """Return how many clusters there are by size, each bar up to twice the size of the one before."""
     figure = Figure(figsize=(3.6, 2.4), layout="constrained")
     axes = figure.subplots()
-    sizes = [(size, count) for size, count in duplicates["cluster_sizes"] if size > 1]
-    if sizes:
-        axes.plot(*zip(*sizes, strict=True), "o", color=BLUE, ms=4)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-    else:
-        axes.annotate("no cluster", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
+    bars: Counter[int] = Counter()
+    for size, count in duplicates["cluster_sizes"]:
+        if size > 1:  # the others are documents by themselves
+            bars[(size - 1).bit_length()] += count
+    steps = range(1, max(bars, default=1) + 1)
+    names = [f"{2 ** (step - 1) + 1:,}" + (f"–{2**step:,}" if step > 1 else "") for step in steps]  # noqa: RUF001
+    drawn = axes.bar(names, [bars[step] for step in steps], color=BLUE)
+    axes.bar_label(drawn, fmt="{:,.0f}", color=INK)
+    axes.tick_params(axis="x", rotation=90 if len(names) > 6 else 0)
+    axes.margins(y=0.15)
     axes.set_title("clusters by size", loc="left", color=INK)
     axes.set_xlabel("documents in the cluster")
     axes.set_ylabel("clusters")
