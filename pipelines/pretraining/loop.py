@@ -1,7 +1,6 @@
 """The training loop: steps of an objective with checkpoints between, and one result however often it is killed."""
 
 import logging
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +16,12 @@ from pipelines.artifacts.work import Progress, commit_progress, progress_dir
 from pipelines.pretraining.checkpoint import Checkpoints, Snapshot
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.monitor import RateLog, write_machine
-from pipelines.pretraining.optimizer import build_optimizers, clip_gradients, load_optimizer_tensors, set_lr
+from pipelines.pretraining.optimizer import build_optimizers, load_optimizer_tensors
 from pipelines.pretraining.optimizer import optimizer_tensors as tensors_of
 from pipelines.pretraining.rng import restore_rng, rng_tensors
 from pipelines.pretraining.schedule import lr_scale
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.step import TrainingStep, is_finite
 from pipelines.pretraining.stopping import StopRequest, stop_on_sigterm
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class Loop:
         if config.compile:
             model.get_submodule("model").compile()
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
+        self.step = TrainingStep(model, self.optimizers, objective.loss, config)
         self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints)
         self.position = Position()
 
@@ -156,55 +157,26 @@ class Loop:
         config, position = self.config, self.position
         self.model.train()
         inputs, targets = self.objective.batch(position.step)
-        loss = self._gradients(inputs, targets, stop)
-        if loss is None:
-            self._forget_gradients()
-            return {}
-        norm = clip_gradients(self.model, config.clip)
         lr = config.lr * lr_scale(config, position.step)
+        taken = self.step.take(inputs, targets, lr, lambda: stop.made)
+        if taken is None:
+            return {}
         row: Row = {"step": position.step + 1}
-        if math.isfinite(loss) and math.isfinite(norm):
-            set_lr(self.optimizers, lr)
-            for optimizer in self.optimizers:
-                optimizer.step()
+        if is_finite(taken):
             position.skipped_in_a_row = 0
-            row |= {"loss": loss, "lr": lr, "grad_norm": norm}
+            row |= taken
         else:
-            self._count_skip(loss, norm)
-        self._forget_gradients()
+            self._count_skip(taken["loss"], taken["grad_norm"])
         position.step += 1
         position.tokens += int((targets != IGNORED).sum())
         row["tokens"] = position.tokens
         if position.step % config.heldout_every == 0 or position.step == config.max_steps:
-            with torch.no_grad(), self._arithmetic():
+            with torch.no_grad(), self.step.arithmetic():
                 self.model.eval()
                 row |= self.objective.measure(self.model)
         if len(row) > 2:
             position.curve.append(row)
         return {name: value for name, value in row.items() if name in ("loss", "heldout_loss")}
-
-    def _gradients(self, inputs: Tensor, targets: Tensor, stop: StopRequest) -> float | None:
-        """Add up the gradients of the mean loss over the batch and return that loss, or None when asked to stop."""
-        config = self.config
-        count = (targets != IGNORED).sum().clamp(min=1).to(config.device)
-        total = torch.zeros((), device=config.device)
-        for start in range(0, len(inputs), config.micro_batch):
-            rows = slice(start, start + config.micro_batch)
-            if stop.made:
-                return None
-            with self._arithmetic():
-                part = self.objective.loss(self.model, inputs[rows].to(config.device), targets[rows].to(config.device))
-                part = part / count
-            torch.autograd.backward(part)
-            total += part.detach()
-        return float(total)
-
-    def _arithmetic(self) -> torch.autocast:
-        return torch.autocast(self.config.device, dtype=torch.bfloat16, enabled=self.config.dtype == "bf16")
-
-    def _forget_gradients(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.zero_grad(set_to_none=True)
 
     def _count_skip(self, loss: float, norm: float) -> None:
         position, stage = self.position, self.objective.stage
