@@ -1,4 +1,4 @@
-"""How long work shows itself: a bar with time left on a terminal, plain lines elsewhere."""
+"""How long work shows itself: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -25,25 +25,33 @@ class Sink(Protocol):
         ...
 
 
+class Pace:
+    """How fast work has gone since it was first shown; what an earlier run had done does not count."""
+
+    def __init__(self, done: float) -> None:
+        self.start, self.first = time.monotonic(), done
+
+    def rate(self, done: float) -> float:
+        """Return the units a second; 0 as long as nothing is known."""
+        seconds = time.monotonic() - self.start
+        return (done - self.first) / seconds if seconds > 0 else 0.0
+
+
 class LineSink:
     """A plain line after two seconds and then every ten, for logs and pipes."""
 
     def __init__(self) -> None:
-        self.start = time.monotonic()
-        self.last = self.start + QUIET_SECONDS - LINE_SECONDS
-        self.first: float | None = None
+        self.pace: Pace | None = None
+        self.last = time.monotonic() + QUIET_SECONDS - LINE_SECONDS
 
     def show(self, what: str, done: float, total: float | None, unit: str, figures: dict[str, float]) -> None:
         """Print a line, unless the last one is fresh."""
         now = time.monotonic()
-        if self.first is None:
-            self.start, self.first = now, done
+        self.pace = self.pace or Pace(done)
         if now - self.last < LINE_SECONDS:
             return
         self.last = now
-        rate = (done - self.first) / (now - self.start) if now > self.start else 0.0
-        left = (total - done) / rate if total and rate else None
-        self.write(describe(what, done, total, unit, figures, left))
+        self.write(describe(what, done, total, unit, figures, self.pace.rate(done)))
 
     def write(self, line: str) -> None:
         """Put the line where people read it."""
@@ -58,7 +66,7 @@ line_sink: ContextVar[type[LineSink]] = ContextVar("line_sink", default=LineSink
 
 
 class BarSink:
-    """A bar with time left, drawn by rich once the work has taken two seconds."""
+    """A bar with rate and time left, drawn by rich once the work has taken two seconds."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -67,15 +75,17 @@ class BarSink:
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
         self.bar = Progress(*columns, TimeRemainingColumn(), transient=True)
         self.task: int | None = None
+        self.pace: Pace | None = None
 
     def show(self, what: str, done: float, total: float | None, unit: str, figures: dict[str, float]) -> None:
         """Move the bar."""
+        self.pace = self.pace or Pace(done)
         if time.monotonic() - self.start < QUIET_SECONDS:
             return
         if self.task is None:
             self.bar.start()
             self.task = self.bar.add_task(what, total=total, note="")
-        note = f"{_count(done, total, unit)} {_figures(figures)}"
+        note = f"{_count(done, total, unit)}{_rate(self.pace.rate(done), unit)} {_figures(figures)}"
         self.bar.update(self.bar.task_ids[0], completed=done, note=note)
 
     def end(self) -> None:
@@ -84,16 +94,26 @@ class BarSink:
             self.bar.stop()
 
 
-def describe(
-    what: str, done: float, total: float | None, unit: str, figures: dict[str, float], left_seconds: float | None
-) -> str:
-    """Return one line of progress, with the time left where it is known."""
-    left = f", {int(left_seconds) // 60}:{int(left_seconds) % 60:02d} left" if left_seconds is not None else ""
-    return f"{what}: {_count(done, total, unit)}{left} {_figures(figures)}".rstrip()
+def describe(what: str, done: float, total: float | None, unit: str, figures: dict[str, float], rate: float) -> str:
+    """Return one line of progress, with units a second and, where the total is known, the time left."""
+    seconds = int((total - done) / rate) if total and rate > 0 else None
+    left = "" if seconds is None else f", {_clock(seconds)} left"
+    return f"{what}: {_count(done, total, unit)}{_rate(rate, unit)}{left} {_figures(figures)}".rstrip()
+
+
+def _clock(seconds: int) -> str:
+    hours, rest = divmod(seconds, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def _count(done: float, total: float | None, unit: str) -> str:
     return f"{done:,.0f}/{total:,.0f} {unit} ({done / total:.0%})" if total else f"{done:,.0f} {unit}"
+
+
+def _rate(rate: float, unit: str) -> str:
+    if rate <= 0:
+        return ""
+    return f", {rate:,.0f} {unit}/s" if rate >= 10 else f", {rate:.2g} {unit}/s"
 
 
 def _figures(figures: dict[str, float]) -> str:
