@@ -38,7 +38,9 @@ def as_table(result: dict[str, Any]) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:,.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"
 
 
 def placed(page: str, name: str, table: str) -> str:
