@@ -8,7 +8,7 @@ from torch import Tensor
 from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
 from pipelines.models.build import build
-from pipelines.models.sizes import count_parameters
+from pipelines.models.sizes import count_parameters, flops_per_token
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
@@ -25,8 +25,17 @@ class NextToken:
 
     stage = "pretrain"
 
-    def __init__(self, samples: Samples, heldout: Heldout, *, first: int, global_batch: int, fingerprint: str) -> None:
-        self.samples, self.heldout = samples, heldout
+    def __init__(
+        self,
+        samples: Samples,
+        heldout: Heldout,
+        *,
+        first: int,
+        global_batch: int,
+        fingerprint: str,
+        flops_per_token: int,
+    ) -> None:
+        self.samples, self.heldout, self.flops_per_token = samples, heldout, flops_per_token
         self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
 
     def next_sample(self, step: int) -> int:
@@ -62,6 +71,7 @@ def train_base(
         first=first_sample(state, facts),
         global_batch=config.global_batch,
         fingerprint=fingerprint(config, train, heldout, init_from),
+        flops_per_token=flops_per_token(config.size, shards.vocab_size, config.sequence_length),
     )
     seed_all(config.seed)
     model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
@@ -69,7 +79,8 @@ def train_base(
     if state is not None:
         loop.load(state)
     loop.run()
-    write_state(out / "state", loop.snapshot(), facts, objective.next_sample(loop.position.step))
+    write_state(out / "state", loop.snapshot(), facts, objective.next_sample(loop.position.batch))
     write_curve(out, loop.position.curve)
+    loop.choose_weights()
     publish_base(model, tokenizer, out / "model")
     return {"parameters": float(count_parameters(config.size, shards.vocab_size)), **loop.figures()}

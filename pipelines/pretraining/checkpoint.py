@@ -20,7 +20,7 @@ from pipelines.artifacts.work import fsync_dir
 logger = logging.getLogger(__name__)
 
 FACTS, CURVE, DIGESTS = "state.json", "curve.jsonl", "digests.json"
-TENSORS = ("model", "optimizer", "rng")
+TENSORS = ("model", "optimizer", "rng", "averages")
 
 Tensors = dict[str, torch.Tensor]
 
@@ -35,6 +35,8 @@ class Snapshot:
     facts: dict[str, Any]
     """Counters and what the run is, as JSON values."""
     curve: list[Row] = field(default_factory=list)
+    averages: Tensors = field(default_factory=dict)
+    """Further copies of the weights, as averaging.py names them."""
 
 
 class DamagedCheckpoint(Exception):
@@ -44,7 +46,8 @@ class DamagedCheckpoint(Exception):
 def write_files(folder: Path, snapshot: Snapshot) -> None:
     """Write a snapshot's files into a new folder, each flushed to the disk, and last their digests."""
     folder.mkdir(parents=True)
-    for name, tensors in zip(TENSORS, (snapshot.model, snapshot.optimizer, snapshot.rng), strict=True):
+    held_tensors = (snapshot.model, snapshot.optimizer, snapshot.rng, snapshot.averages)
+    for name, tensors in zip(TENSORS, held_tensors, strict=True):
         held = {key: tensors[key].detach().contiguous() for key in sorted(tensors)}
         save_file(held, folder / f"{name}.safetensors", metadata={"format": "pt"})
     (folder / FACTS).write_text(json.dumps(snapshot.facts, indent=1, sort_keys=True) + "\n")
@@ -66,10 +69,10 @@ def read_files(folder: Path) -> Snapshot:
                 raise DamagedCheckpoint(f"{folder / name} is not as it was written")
         facts = json.loads((folder / FACTS).read_text())
         curve = [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
-        model, optimizer, rng = (load_file(folder / f"{name}.safetensors") for name in TENSORS)
+        model, optimizer, rng, averages = (load_file(folder / f"{name}.safetensors") for name in TENSORS)
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise DamagedCheckpoint(f"{folder}: {error}") from error
-    return Snapshot(model, optimizer, rng, facts, curve)
+    return Snapshot(model, optimizer, rng, facts, curve, averages)
 
 
 class Checkpoints:
@@ -96,6 +99,12 @@ class Checkpoints:
         fsync_dir(self.folder)
         for old in self.all()[: -self.keep]:
             self._remove(old)
+
+    def remove_after(self, step: int) -> None:
+        """Remove the states of later steps, which belong to another course of the run."""
+        for folder in self.all():
+            if int(folder.name.removeprefix("step-")) > step:
+                self._remove(folder)
 
     def newest(self) -> Snapshot | None:
         """Return the newest snapshot whose files are as written; say and remove what is damaged."""

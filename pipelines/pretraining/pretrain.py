@@ -30,4 +30,4 @@ def pretrain(
     return train_base(config, train, heldout, tokenizer, init_from, out)
 
 
-PRETRAIN = Stage("pretrain", version=1, run=pretrain, libraries=("torch", "transformers"), resumable=True)
+PRETRAIN = Stage("pretrain", version=2, run=pretrain, libraries=("torch", "transformers"), resumable=True)
