@@ -7,6 +7,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.settings import LoopConfig
 
 AVERAGE, BEST = "average:", "best:"
+UPDATES = AVERAGE + "updates"
+"""How many steps were drawn into the average."""
 
 
 class Averages:
@@ -25,18 +27,21 @@ class Averages:
         self.held = {}
         if self.publish == "average":
             self.held = {AVERAGE + name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+            self.held[UPDATES] = torch.zeros(1, dtype=torch.int64)
 
     @torch.no_grad()
-    def update(self, taken: int) -> None:
-        """Draw the weights after step number `taken` into the average.
+    def update(self) -> None:
+        """Draw the weights, which a step has changed, into the average.
 
         Its decay rises from .18 to the configured one, so that the first, random weights are soon forgotten.
         """
         if self.publish != "average":
             return
+        self.held[UPDATES] += 1
+        taken = int(self.held[UPDATES])
         decay = min(self.decay, (1 + taken) / (10 + taken))
-        for name, weight in self.model.named_parameters():
-            self.held[AVERAGE + name].lerp_(weight, 1 - decay)
+        names, weights = zip(*self.model.named_parameters(), strict=True)
+        torch._foreach_lerp_([self.held[AVERAGE + name] for name in names], list(weights), 1 - decay)
 
     def keep_best(self) -> None:
         """Keep the weights as they are now, since none had a lower held-out loss."""
@@ -52,8 +57,9 @@ class Averages:
         self.start_over()
         prefix = {"average": AVERAGE, "best": BEST}.get(self.publish)
         device = next(self.model.parameters()).device
-        found = {name: value for name, value in tensors.items() if prefix and name.startswith(prefix)}
-        self.held |= {name: value.to(device).clone() for name, value in found.items()}
+        for name, value in tensors.items():
+            if prefix and name.startswith(prefix):
+                self.held[name] = value.clone() if name == UPDATES else value.to(device).clone()
 
     @torch.no_grad()
     def into_model(self) -> None:

@@ -4,6 +4,7 @@ import logging
 from enum import Enum, auto
 from pathlib import Path
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pipelines.artifacts.curve import Row
@@ -40,7 +41,7 @@ class Watch:
             position.skipped_in_a_row = 0
             return Answer.TAKE
         answer = self._answer(fault)
-        bundle = write_bundle(self.folder, fault, position, batch, self.objective, lr=lr, action=answer.name.lower())
+        bundle = self._bundle(fault, position, batch, lr, answer)
         logger.warning(
             "%s: step %d has loss %.4g and gradient %.4g (%s): %s; see %s",
             self.stage, position.step + 1, figures["loss"], figures["grad_norm"], fault.kind, answer.name.lower(),
@@ -59,6 +60,16 @@ class Watch:
                 f"{bundle or self.folder}"
             )
         return answer
+
+    def _bundle(
+        self, fault: Fault, position: Position, batch: tuple[Tensor, Tensor], lr: float, answer: Answer
+    ) -> Path | None:
+        """Write the bundle and return where; a full disk costs the bundle and not the run."""
+        try:
+            return write_bundle(self.folder, fault, position, batch, self.objective, lr=lr, action=answer.name.lower())
+        except (OSError, SafetensorError) as error:
+            logger.warning("%s: no bundle of step %d could be written (%s)", self.stage, position.step + 1, error)
+            return None
 
     def _answer(self, fault: Fault) -> Answer:
         if fault.kind == "non-finite":

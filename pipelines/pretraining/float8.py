@@ -84,4 +84,5 @@ def _by_columns(matrix: Tensor) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor, left_scale: Tensor, right_scale: Tensor) -> Tensor:
-    return torch._scaled_mm(left, right, left_scale, right_scale, out_dtype=torch.bfloat16)
+    whole = F.ScalingType.TensorWise
+    return F.scaled_mm(left, right, left_scale, whole, right_scale, whole, output_dtype=torch.bfloat16)

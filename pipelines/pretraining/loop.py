@@ -211,7 +211,7 @@ class Loop:
         if answer is Answer.TAKE:
             with self.monitor.measuring_update(self.model, position.step):
                 self.step.apply(lr)
-            self.averages.update(position.taken)
+            self.averages.update()
             row |= {"loss": taken["loss"], "lr": lr, "grad_norm": taken["grad_norm"]}
         else:
             self.step.forget_gradients()

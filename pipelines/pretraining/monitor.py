@@ -5,6 +5,7 @@ time, memory.
 """
 
 import json
+import logging
 import math
 import time
 from collections import defaultdict
@@ -22,6 +23,8 @@ from pipelines.pretraining.optimizer import weight_groups
 from pipelines.pretraining.peak import matmul_peak
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.trackers import open_trackers
+
+logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
 LONG_RUN_FLOPS = {"cpu": 6e13, "cuda": 6e16}
@@ -108,10 +111,13 @@ class Monitor(AbstractContextManager["Monitor"]):
         for what in ("data", "communication", "heldout", "checkpoint"):
             line[f"{what}_share"] = self._seconds[what] / seconds
         line = finite(line | memory(self.config.device))
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        for tracker in self.trackers:
-            tracker.write(step, line)
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            for tracker in self.trackers:
+                tracker.write(step, line)
+        except OSError as error:  # a full disk costs the log and not the run
+            logger.warning("log: the figures of step %d could not be written (%s)", step, error)
         self._figures = {}
         self._seconds.clear()
         self._tokens, self._since = 0, now

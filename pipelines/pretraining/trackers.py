@@ -3,6 +3,8 @@
 import hashlib
 import importlib
 import logging
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,6 +79,7 @@ class WeightsAndBiases:
     """An offline run in `wandb/`, which `wandb sync` sends when its owner wants that."""
 
     def __init__(self, wandb: Any, config: LoopConfig, folder: Path, run: str) -> None:
+        self.folder = folder
         self.run = wandb.init(
             project="gristmill",
             id=run,
@@ -92,22 +95,34 @@ class WeightsAndBiases:
         self.run.log(figures, step=step)
 
     def close(self) -> None:
-        """End the run."""
+        """End the run, and take away its links, which would point nowhere once the log is published."""
         self.run.finish()
+        for path in (self.folder / "wandb").rglob("*"):
+            if path.is_symlink():
+                path.unlink()
 
 
 class Trackio:
     """A run in trackio's local store (`TRACKIO_DIR`), for `trackio show`."""
 
     def __init__(self, trackio: Any, config: LoopConfig, run: str) -> None:
-        self.run = trackio.init(
-            project="gristmill", name=run, resume="allow", embed=False, config=config.model_dump(mode="json")
-        )
+        self.trackio = trackio
+        with redirect_stdout(sys.stderr):  # it talks, and our standard output is for machines
+            trackio.init(
+                project="gristmill",
+                name=run,
+                resume="allow",
+                embed=False,
+                auto_log_cpu=False,
+                auto_log_gpu=False,
+                config=config.model_dump(mode="json"),
+            )
 
     def write(self, step: int, figures: Row) -> None:
         """Take the figures of a step."""
-        self.run.log(dict(figures), step=step)
+        self.trackio.log({name: value for name, value in figures.items() if name != "step"}, step=step)
 
     def close(self) -> None:
         """End the run."""
-        self.run.finish()
+        with redirect_stdout(sys.stderr):
+            self.trackio.finish()

@@ -105,6 +105,15 @@ def test_a_bundle_holds_the_batch_its_documents_and_the_window(tmp_path: Path) -
     assert all(torch.equal(held[name].long(), part) for name, part in zip(held, noise.batch(10), strict=True))
 
 
+def test_a_bundle_that_cannot_be_written_costs_the_bundle_and_not_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "spikes").write_text("no folder")
+    made = trained(Noise(broken(2)), tmp_path)
+    assert made.position.step == 6 and "no bundle of step 3 could be written" in caplog.text
+
+
 def test_skips_in_a_row_end_the_run_with_the_good_weights_and_a_rerun_goes_on_behind_them(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match="3 steps in a row were skipped, the last was step 5"):
         trained(Noise(broken(2, 3, 4)), tmp_path / "out", max_skips=3, decay_fraction=0.0)

@@ -100,6 +100,18 @@ def test_without_tensorboard_the_run_says_so_and_goes_on(
 
 
 @pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_other_trackers_get_the_figures_without_the_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip(name)
+    trained(Noise(), tmp_path / "out", log_interval=2, trackers=(name,))
+    written = list((tmp_path / "out" / "log").rglob("*.wandb")) + list(tmp_path.rglob("*.db"))
+    assert len(written) == 1 and not capsys.readouterr().out
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
 def test_a_tracker_that_is_asked_for_and_absent_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

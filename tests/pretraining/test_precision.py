@@ -108,3 +108,18 @@ def test_fp8_products_and_their_gradients_are_those_of_fp32_within_their_precisi
     for exact, near in zip(*seen, strict=True):
         error = (exact - near).norm() / exact.norm()
         assert 0 < error < 0.08 and math.isfinite(error)
+
+
+def test_an_fp8_layer_can_be_compiled_as_one_graph() -> None:
+    layer = nn.Linear(32, 16, bias=False)
+    layer.__class__ = Float8Linear
+    rows = torch.randn(16, 32)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(rows), layer(rows))
+
+
+def test_rows_that_the_fp8_product_does_not_take_are_computed_in_bf16() -> None:
+    layer = nn.Linear(32, 16, bias=False)
+    exact = layer(rows := torch.randn(3, 32))
+    layer.__class__ = Float8Linear
+    assert torch.allclose(layer(rows).float(), exact, atol=0.02)
