@@ -110,6 +110,7 @@ def test_fp8_products_and_their_gradients_are_those_of_fp32_within_their_precisi
         assert 0 < error < 0.08 and math.isfinite(error)
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own compiler does
 def test_an_fp8_layer_can_be_compiled_as_one_graph() -> None:
     layer = nn.Linear(32, 16, bias=False)
     layer.__class__ = Float8Linear
