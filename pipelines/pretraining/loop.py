@@ -1,28 +1,35 @@
 """The training loop: steps of an objective with checkpoints between, and one result however often it is killed."""
 
 import logging
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipelines.artifacts.curve import Row
-from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
-from pipelines.pretraining.checkpoint import Checkpoints, Snapshot
+from pipelines.pretraining.checkpoint import Snapshot
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.monitor import RateLog, write_machine
 from pipelines.pretraining.optimizer import build_optimizers, load_optimizer_tensors
 from pipelines.pretraining.optimizer import optimizer_tensors as tensors_of
-from pipelines.pretraining.rng import restore_rng, rng_tensors
+from pipelines.pretraining.ready import check_same_run
+from pipelines.pretraining.rng import restore_rng, rng_tensors, seed_step
+from pipelines.pretraining.saving import Checkpoints
 from pipelines.pretraining.schedule import lr_scale
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import placed
+from pipelines.pretraining.spreading import SpreadLoss
 from pipelines.pretraining.step import TrainingStep, is_finite
 from pipelines.pretraining.stopping import StopRequest, stop_on_sigterm
+from pipelines.pretraining.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +40,8 @@ class Objective(Protocol):
     """What a model is trained on and for."""
 
     stage: str
-    fingerprint: str
-    """Names the run: config and data. A checkpoint of another run is refused."""
+    fingerprint: Mapping[str, Any]
+    """Names the run: config, data and code. A checkpoint of another run is refused."""
 
     def batch(self, step: int) -> Batch:
         """Return inputs and targets of a whole step, `[sequences, tokens]` each; targets may be IGNORED."""
@@ -63,13 +70,17 @@ class Position:
 class Loop:
     """One run of an objective, from the newest checkpoint in the work directory to the last step."""
 
-    def __init__(self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path) -> None:
-        self.model, self.objective, self.config, self.out = model.to(config.device), objective, config, out
+    def __init__(
+        self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path, world: World = ALONE
+    ) -> None:
+        self.model, self.objective, self.config, self.world = model.to(config.device), objective, config, world
+        self.out, self.log = out, out / "log" if world.first else progress_dir(out) / f"log-{world.rank}"
         if config.compile:
             model.get_submodule("model").compile()
+        self.loss = SpreadLoss(self.model, objective.loss, world, config.device)
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
-        self.step = TrainingStep(model, self.optimizers, objective.loss, config)
-        self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints)
+        self.step = TrainingStep(model, self.optimizers, self.loss, config, world)
+        self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints, world)
         self.position = Position()
 
     def run(self) -> None:
@@ -79,40 +90,41 @@ class Loop:
         """
         self._resume()
         config, position = self.config, self.position
-        rates = RateLog(self.out / "log", config.log_interval)
+        rates = RateLog(self.log, config.log_interval)
         with (
             stop_on_sigterm() as stop,
+            closing(self.checkpoints),
             meter(self.objective.stage, total=config.max_steps, unit="steps", done=position.step) as counter,
         ):
             saved = position.step
-            while position.step < config.max_steps and not stop.made:
+            while position.step < config.max_steps:
                 tokens, before = position.tokens, position.step
                 figures = self._step(stop)
                 if position.step == before:
                     break
                 rates.count(position.step, position.tokens - tokens)
                 counter.advance(**figures)
-                if position.step % config.checkpoint_every == 0 or position.step == config.max_steps:
-                    self._save()
+                self._commit(self.checkpoints.settle())
+                if position.step % config.checkpoint_every == 0:
+                    self._commit(self.checkpoints.save(position.step, self.snapshot()))
                     saved = position.step
             if saved < position.step:
-                self._save()
+                self._commit(self.checkpoints.save(position.step, self.snapshot()))
+            self._commit(self.checkpoints.finish(position.step, self.objective.stage))
         if position.step < config.max_steps:
             raise StageFailed(f"{self.objective.stage}: stopped after step {position.step}; run again to go on")
-        write_machine(self.out / "log", config)
+        write_machine(self.log, config)
 
     def snapshot(self) -> Snapshot:
         """Return the whole state between two steps."""
-        facts = asdict(self.position)
-        curve = facts.pop("curve")
-        weights = {name: weight.detach() for name, weight in self.model.named_parameters()}
-        return Snapshot(
-            weights,
-            tensors_of(self.model, self.optimizers),
-            rng_tensors(),
-            {**facts, "fingerprint": self.objective.fingerprint},
-            curve,
-        )
+        position = self.position
+        facts = {item.name: getattr(position, item.name) for item in fields(position) if item.name != "curve"}
+        tensors = {
+            "model": {name: weight.detach() for name, weight in self.model.named_parameters()},
+            "optimizer": tensors_of(self.model, self.optimizers),
+            "rng": rng_tensors(),
+        }
+        return Snapshot(tensors, {**facts, "run": self.objective.fingerprint}, position.curve)
 
     def figures(self) -> Row:
         """Return the counters and the last value of each figure of the curve."""
@@ -128,37 +140,37 @@ class Loop:
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over the weights, the optimizers' state and the generators of a snapshot."""
+        weights = snapshot.tensors["model"]
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
-                weight.copy_(snapshot.model[name])
-        load_optimizer_tensors(self.model, self.optimizers, snapshot.optimizer)
-        restore_rng(snapshot.rng)
+                weight.copy_(placed(weights[name], weight))
+        load_optimizer_tensors(self.model, self.optimizers, snapshot.tensors["optimizer"])
+        restore_rng(snapshot.tensors["rng"])
 
     def _resume(self) -> None:
         snapshot = self.checkpoints.newest()
         if snapshot is None:
             return
         facts = dict(snapshot.facts)
-        if facts.pop("fingerprint") != self.objective.fingerprint:
-            raise UserError(
-                f"{self.objective.stage}: {self.checkpoints.folder} holds checkpoints of other settings or data; "
-                "name another folder or remove it"
-            )
+        check_same_run(self.objective.stage, self.checkpoints.folder, facts.pop("run", {}), self.objective.fingerprint)
         self.load(snapshot)
         self.position = Position(**facts, curve=list(snapshot.curve))
         logger.info("%s: going on after step %d", self.objective.stage, self.position.step)
 
-    def _save(self) -> None:
-        self.checkpoints.save(self.position.step, self.snapshot())
-        commit_progress(self.out, Progress(self.position.step, self.config.max_steps, "steps"))
+    def _commit(self, step: int | None) -> None:
+        """Record that the checkpoint after so many steps is whole, if one has just become so."""
+        if step is not None and self.world.first:
+            commit_progress(self.out, Progress(step, self.config.max_steps, "steps"))
 
     def _step(self, stop: StopRequest) -> Row:
         """Take one step and return its figures; leave everything as it was when asked to stop in its midst."""
         config, position = self.config, self.position
         self.model.train()
-        inputs, targets = self.objective.batch(position.step)
+        rows = self.world.rows(config.global_batch)
+        inputs, targets = (whole[rows] for whole in self.objective.batch(position.step))
         lr = config.lr * lr_scale(config, position.step)
-        taken = self.step.take(inputs, targets, lr, lambda: stop.made)
+        seed_step(config.seed, position.step, self.world.rank)
+        taken = self.step.take(inputs, targets, lr, lambda: self.world.any(stop.made))
         if taken is None:
             return {}
         row: Row = {"step": position.step + 1}
@@ -168,15 +180,19 @@ class Loop:
         else:
             self._count_skip(taken["loss"], taken["grad_norm"])
         position.step += 1
-        position.tokens += int((targets != IGNORED).sum())
+        position.tokens += int(self.world.total((targets != IGNORED).sum()))
         row["tokens"] = position.tokens
         if position.step % config.heldout_every == 0 or position.step == config.max_steps:
-            with torch.no_grad(), self.step.arithmetic():
-                self.model.eval()
-                row |= self.objective.measure(self.model)
+            row |= self._measure()
         if len(row) > 2:
             position.curve.append(row)
         return {name: value for name, value in row.items() if name in ("loss", "heldout_loss")}
+
+    def _measure(self) -> Row:
+        with torch.no_grad(), self.step.arithmetic(), self.loss.measuring():
+            self.model.eval()
+            row = self.objective.measure(self.model)
+        return dict(zip(row, self.world.said_by_first(list(row.values())), strict=True))
 
     def _count_skip(self, loss: float, norm: float) -> None:
         position, stage = self.position, self.objective.stage
