@@ -124,5 +124,6 @@ def train_student(config: DistillConfig, teacher: Path, train: Path, instruction
     loop = Loop(student, objective, config, out)
     loop.run()
     write_curve(out, loop.position.curve)
+    loop.choose_weights()
     publish(student, tokenizer, teacher, template, out / "model")
     return {**counts, "parameters": float(count_parameters(config.size, vocabulary)), **loop.figures()}

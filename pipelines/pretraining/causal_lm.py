@@ -8,7 +8,7 @@ from torch import Tensor
 from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
 from pipelines.models.build import build
-from pipelines.models.sizes import count_parameters
+from pipelines.models.sizes import count_parameters, flops_per_token
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
@@ -27,8 +27,17 @@ class NextToken:
 
     stage = "pretrain"
 
-    def __init__(self, samples: Samples, heldout: Heldout, *, first: int, global_batch: int, fingerprint: Any) -> None:
-        self.samples, self.heldout = samples, heldout
+    def __init__(
+        self,
+        samples: Samples,
+        heldout: Heldout,
+        *,
+        first: int,
+        global_batch: int,
+        fingerprint: dict[str, Any],
+        flops_per_token: int,
+    ) -> None:
+        self.samples, self.heldout, self.flops_per_token = samples, heldout, flops_per_token
         self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
 
     def next_sample(self, step: int) -> int:
@@ -68,6 +77,7 @@ def train_base(
         first=first_sample(state, facts),
         global_batch=config.global_batch,
         fingerprint=fingerprint(PRETRAIN, config, train=train, heldout=heldout, init_from=earlier),
+        flops_per_token=flops_per_token(config.size, shards.vocab_size, config.sequence_length),
     )
     seed_all(config.seed)
     model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
@@ -77,10 +87,13 @@ def train_base(
     loop.run()
     final = gathered(loop.snapshot(), world)
     if world.first:
-        write_state(out / "state", final, facts, objective.next_sample(loop.position.step))
+        write_state(out / "state", final, facts, objective.next_sample(loop.position.batch))
         write_curve(out, loop.position.curve)
-        if world.shards > 1:  # the model holds this process's rows only
+    loop.choose_weights()
+    chosen = gathered(loop.snapshot(), world).tensors["model"]
+    if world.first:
+        if world.shards > 1:  # the loop's model holds this process's rows only
             model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
-            model.load_state_dict(dict(final.tensors["model"]), strict=False)
+            model.load_state_dict(dict(chosen), strict=False)
         publish_base(model, tokenizer, out / "model")
     return {"parameters": float(count_parameters(config.size, shards.vocab_size)), **loop.figures()}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
 from pipelines.pretraining.muon import Muon
@@ -16,10 +17,8 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
 
     Muon takes the matrices of the blocks; its steps are scaled so that it shares AdamW's learning rate.
     """
-    named = list(model.named_parameters())
-    matrices = [weight for name, weight in named if weight.ndim == 2 and ".layers." in name]
-    tables = [weight for name, weight in named if weight.ndim == 2 and ".layers." not in name]
-    vectors = [weight for _, weight in named if weight.ndim != 2]
+    groups = weight_groups(model)
+    matrices, tables, vectors = groups["matrices"], groups["tables"], groups["vectors"]
     decayed = tables if config.optimizer == "muon" else [*tables, *matrices]
     adamw = AdamW(
         [
@@ -35,6 +34,15 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
         return [adamw]
     muon = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
     return [adamw, muon]
+
+
+def weight_groups(model: nn.Module) -> dict[str, list[Parameter]]:
+    """Return the weights in three groups: the blocks' matrices, the vocabulary's tables, and all vectors."""
+    groups: dict[str, list[Parameter]] = {"matrices": [], "tables": [], "vectors": []}
+    for name, weight in model.named_parameters():
+        kind = "vectors" if weight.ndim != 2 else "matrices" if ".layers." in name else "tables"
+        groups[kind].append(weight)
+    return groups
 
 
 def set_lr(optimizers: list[Optimizer], lr: float) -> None:
@@ -72,6 +80,9 @@ def load_optimizer_tensors(model: nn.Module, optimizers: list[Optimizer], tensor
                     }
 
 
-def clip_gradients(model: nn.Module, longest: float) -> float:
-    """Scale the gradient down to length `longest` at most and return the length it had."""
+def clip_gradients(model: nn.Module, longest: float, *, scale: float = 1.0) -> float:
+    """Take the loss's `scale` out of the gradient, shorten it to `longest` at most and return the length it had."""
+    if scale != 1.0:
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        torch._foreach_div_(gradients, scale)
     return float(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), longest)))

@@ -13,6 +13,7 @@ from pipelines.artifacts.key import differences
 from pipelines.artifacts.pins import file_digest
 from pipelines.artifacts.stage import Stage
 from pipelines.models.build import BOS, END, PAD
+from pipelines.pretraining.float8 import check_float8
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.tokens.digest import tokenizer_contract, tokenizer_digest
 from pipelines.tokens.loader import TokenShards
@@ -24,9 +25,18 @@ SUMMARIES = ("index.json", "model.safetensors", "train.jsonl")
 
 
 def use_machine(config: LoopConfig) -> None:
-    """Set the threads and see that the device is there; raise UserError when it is not."""
+    """Set the threads and see that the machine can do what is asked; raise UserError where it cannot."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device: torch finds no 'cuda' on this machine; set device to 'cpu'")
+    if config.dtype == "fp8":
+        check_float8(config.device)
+    if config.attention_dropout and config.attention != "sdpa":
+        raise UserError(
+            f"attention_dropout: {config.attention_dropout:g} needs attention 'sdpa' and it is {config.attention!r}; "
+            "set attention to 'sdpa' or attention_dropout to 0"
+        )
+    if config.device == "cpu" and config.dtype == "fp16":
+        logger.warning("dtype: a CPU computes fp16 products many times slower than fp32; use it on a GPU")
     if config.device == "cpu" and config.dtype == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         logger.warning("dtype: this CPU has no bf16 products and emulates them many times slower; fp32 is fast on it")
     if config.threads is not None:

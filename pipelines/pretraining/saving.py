@@ -38,6 +38,21 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
             self._tidy()
 
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        """End the thread when it has finished what it is writing, and publish that where training has failed."""
+        self._thread.shutdown(wait=True)
+
+    def remove_after(self, step: int) -> None:
+        """Remove the states of later steps, which belong to another course of the run."""
+        self.settle(now=True)
+        for later in self.steps() if self.world.first else []:
+            if later > step:
+                self._take_away(later)
+        self.world.wait()
+
     def steps(self) -> list[int]:
         """Return the steps of whole checkpoints, oldest first."""
         return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*[0-9]"))
@@ -104,10 +119,6 @@ class Checkpoints:
             self._prune(self.keep)
         return settled
 
-    def close(self) -> None:
-        """End the thread; what it is writing is finished first and published."""
-        self._thread.shutdown(wait=True)
-
     def _newest_sound(self) -> int:
         for step in reversed(self.steps()):
             try:
@@ -137,9 +148,7 @@ class Checkpoints:
 
     def _prune(self, keep: int) -> None:
         for step in self.steps()[:-keep]:
-            doomed = self.path(step).with_suffix(".tmp")
-            self.path(step).rename(doomed)
-            self._remove(doomed)
+            self._take_away(step)
         if self.steps():
             for damaged in self.folder.glob("step-*.damaged"):
                 self._remove(damaged)
@@ -154,6 +163,11 @@ class Checkpoints:
             else:
                 replaced.rename(replaced.with_suffix(""))
 
+    def _take_away(self, step: int) -> None:
+        doomed = self.path(step).with_suffix(".tmp")
+        self.path(step).rename(doomed)
+        self._remove(doomed)
+
     def _remove(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -162,10 +176,11 @@ def gathered(snapshot: Snapshot, world: World) -> Snapshot:
     """Return a state with whole tensors, in host memory and in the first process only; every process must ask."""
     groups: dict[str, dict[str, Tensor]] = {}
     for group, tensors in snapshot.tensors.items():
+        kept = groups.setdefault(group, {})
         for name, tensor in tensors.items():
             full = whole(tensor)
             if world.first:
-                groups.setdefault(group, {})[name] = full.detach().cpu()
+                kept[name] = full.detach().cpu()
     return Snapshot(groups, snapshot.facts, snapshot.curve)
 
 

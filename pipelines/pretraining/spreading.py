@@ -39,7 +39,7 @@ class SpreadLoss:
     def __init__(self, model: nn.Module, loss: Loss, world: World, device: str) -> None:
         self.module: nn.Module = _Loss(model, loss)
         if world.size > 1 and world.mode == "ddp":
-            self.module = DistributedDataParallel(self.module, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self.module = DistributedDataParallel(self.module, forward_sync_buffers=False, gradient_as_bucket_view=True)
             self.module.register_comm_hook(None, _summed)
         elif world.size > 1:
             mesh = init_device_mesh(device, (world.size,))
@@ -78,7 +78,10 @@ class SpreadLoss:
         self.module.reshard()
 
 
-def _summed(state: None, bucket: Any) -> torch.futures.Future[Tensor]:
+def _summed(
+    state: None,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # DDP asks for this very annotation
+) -> torch.futures.Future[Tensor]:
     """Add a bucket of gradients up over the processes; DDP's own rule is the mean."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     summed: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
