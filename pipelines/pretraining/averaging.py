@@ -1,10 +1,13 @@
 """Further copies of the weights that a run keeps for the sake of what it publishes: their running average, the best."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import placed
 
 AVERAGE, BEST = "average:", "best:"
 UPDATES = AVERAGE + "updates"
@@ -52,14 +55,16 @@ class Averages:
         """Return what a checkpoint holds of this, by name."""
         return dict(self.held)
 
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what a checkpoint held; begin afresh where it held no such copies."""
         self.start_over()
         prefix = {"average": AVERAGE, "best": BEST}.get(self.publish)
-        device = next(self.model.parameters()).device
-        for name, value in tensors.items():
+        weights = dict(self.model.named_parameters())
+        for name in tensors:
             if prefix and name.startswith(prefix):
-                self.held[name] = value.clone() if name == UPDATES else value.to(device).clone()
+                held = tensors[name]
+                weight = weights.get(name.removeprefix(prefix))
+                self.held[name] = held.clone() if weight is None else placed(held, weight.detach()).clone()
 
     @torch.no_grad()
     def into_model(self) -> None:

@@ -1,20 +1,20 @@
 """The training loop: steps of an objective with checkpoints between, and one result however often it is killed."""
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipelines.artifacts.curve import Row, finite
-from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
 from pipelines.pretraining.averaging import Averages
-from pipelines.pretraining.checkpoint import Checkpoints, Snapshot
+from pipelines.pretraining.checkpoint import Snapshot
 from pipelines.pretraining.early_stopping import note_heldout
 from pipelines.pretraining.faults import Answer, Watch, check_skips
 from pipelines.pretraining.losses import IGNORED
@@ -24,11 +24,16 @@ from pipelines.pretraining.optimizer import build_optimizers, load_optimizer_ten
 from pipelines.pretraining.optimizer import optimizer_tensors as tensors_of
 from pipelines.pretraining.position import Position
 from pipelines.pretraining.precision import LossScale, arithmetic, prepare
-from pipelines.pretraining.rng import restore_rng, rng_tensors
+from pipelines.pretraining.ready import check_same_run
+from pipelines.pretraining.rng import restore_rng, rng_tensors, seed_step
+from pipelines.pretraining.saving import Checkpoints
 from pipelines.pretraining.schedule import lr_scale
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import placed
+from pipelines.pretraining.spreading import SpreadLoss
 from pipelines.pretraining.step import TrainingStep
 from pipelines.pretraining.stopping import StopRequest, stop_on_sigterm
+from pipelines.pretraining.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +44,8 @@ class Objective(Protocol):
     """What a model is trained on and for."""
 
     stage: str
-    fingerprint: str
-    """Names the run: config and data. A checkpoint of another run is refused."""
+    fingerprint: dict[str, Any]
+    """Names the run: config, data and code. A checkpoint of another run is refused."""
 
     def batch(self, step: int) -> Batch:
         """Return inputs and targets of a whole step, `[sequences, tokens]` each; targets may be IGNORED."""
@@ -58,17 +63,22 @@ class Objective(Protocol):
 class Loop:
     """One run of an objective, from the newest checkpoint in the work directory to the last step."""
 
-    def __init__(self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path) -> None:
-        self.model, self.objective, self.config, self.out = model.to(config.device), objective, config, out
+    def __init__(
+        self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path, world: World = ALONE
+    ) -> None:
+        self.model, self.objective, self.config, self.world = model.to(config.device), objective, config, world
+        self.out, self.log = out, out / "log" if world.first else progress_dir(out) / f"log-{world.rank}"
         prepare(model, config)
         if config.compile:
             model.get_submodule("model").compile()
+        self.loss = SpreadLoss(self.model, objective.loss, world, config.device)
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
-        self.step = TrainingStep(model, self.optimizers, objective.loss, config)
+        self.step = TrainingStep(model, self.optimizers, self.loss, config, world)
         self.averages = Averages(model, config)
-        self.watch = Watch(objective.stage, objective, config, out / "log" / "spikes")
-        self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints)
-        self.anchors = Checkpoints(progress_dir(out) / "anchors", keep=2)
+        self.watch = Watch(objective.stage, objective, config, self.log / "spikes")
+        self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints, world)
+        self.anchors = Checkpoints(progress_dir(out) / "anchors", 2, world)
+        self.anchored = False
         self.position = Position()
 
     def run(self) -> None:
@@ -81,11 +91,13 @@ class Loop:
         config, stage = self.config, self.objective.stage
         with (
             stop_on_sigterm() as stop,
+            self.checkpoints,
+            self.anchors,
             meter(stage, total=config.max_steps, unit="steps", done=self.position.step) as counter,
-            Monitor(self.out / "log", config, self.objective, self.position.step) as self.monitor,
+            Monitor(self.log, config, self.objective, self.position.step, self.world) as self.monitor,
         ):
             saved = self.position.step
-            while not self.position.is_finished(config.max_steps) and not stop.made:
+            while not self.position.is_finished(config.max_steps):
                 self._anchor()
                 step, tokens = self.position.step, self.position.tokens
                 row = self._step(stop)
@@ -96,18 +108,22 @@ class Loop:
                     self.monitor.count(row, position.tokens - tokens)
                 shown = {name: row[name] for name in ("loss", "heldout_loss") if name in row}
                 counter.advance(position.step - step, **shown, **self.monitor.rate())
+                self._commit(self.checkpoints.settle())
+                self.anchors.settle()
                 ended = check_skips(position, config)
                 last = position.is_finished(config.max_steps) or (ended is not None and position.taken > 0)
                 if position.step % config.checkpoint_every == 0 or last or rewound:
                     self._save()
                     saved = position.step
                 if ended is not None:
+                    self._commit(self.checkpoints.settle(now=True))
                     raise StageFailed(f"{stage}: {ended}")
             if saved < self.position.step:
                 self._save()
+            self._commit(self.checkpoints.finish(self.position.step, stage))
         if not self.position.is_finished(config.max_steps):
             raise StageFailed(f"{stage}: stopped after step {self.position.step}; run again to go on")
-        write_machine(self.out / "log", config, self.monitor.peak)
+        write_machine(self.log, config, self.monitor.peak)
 
     def choose_weights(self) -> None:
         """Put the weights that the config publishes into the model, when the run's state is written."""
@@ -115,17 +131,16 @@ class Loop:
 
     def snapshot(self) -> Snapshot:
         """Return the whole state between two steps."""
-        facts = asdict(self.position)
-        curve = facts.pop("curve")
-        weights = {name: weight.detach() for name, weight in self.model.named_parameters()}
-        return Snapshot(
-            weights,
-            tensors_of(self.model, self.optimizers),
-            rng_tensors(),
-            {**facts, "loss_scale": asdict(self.step.scale), "fingerprint": self.objective.fingerprint},
-            curve,
-            self.averages.tensors(),
-        )
+        position = self.position
+        facts = {item.name: getattr(position, item.name) for item in fields(position) if item.name != "curve"}
+        tensors = {
+            "model": {name: weight.detach() for name, weight in self.model.named_parameters()},
+            "optimizer": tensors_of(self.model, self.optimizers),
+            "rng": rng_tensors(),
+            "averages": self.averages.tensors(),
+        }
+        facts |= {"loss_scale": asdict(self.step.scale), "run": self.objective.fingerprint}
+        return Snapshot(tensors, facts, position.curve)
 
     def figures(self) -> Row:
         """Return the counters and the last value of each figure of the curve."""
@@ -143,29 +158,28 @@ class Loop:
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over the weights, the optimizers' state and the generators of a snapshot."""
+        weights = snapshot.tensors["model"]
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
-                weight.copy_(snapshot.model[name])
-        load_optimizer_tensors(self.model, self.optimizers, snapshot.optimizer)
-        self.averages.load(snapshot.averages)
-        restore_rng(snapshot.rng)
+                weight.copy_(placed(weights[name], weight))
+        load_optimizer_tensors(self.model, self.optimizers, snapshot.tensors["optimizer"])
+        self.averages.load(snapshot.tensors["averages"])
+        restore_rng(snapshot.tensors["rng"])
 
     def _resume(self) -> None:
         snapshot = self.checkpoints.newest() or self.anchors.newest()
         if snapshot is None:
             return
-        if snapshot.facts["fingerprint"] != self.objective.fingerprint:
-            raise UserError(
-                f"{self.objective.stage}: {self.checkpoints.folder} holds checkpoints of other settings or data; "
-                "name another folder or remove it"
-            )
+        run, own = snapshot.facts.get("run", {}), self.objective.fingerprint
+        check_same_run(self.objective.stage, self.checkpoints.folder, run, own)
         self.position = self._take_up(snapshot)
         self.anchors.remove_after(self.position.step)
+        self.anchored = bool(self.anchors.steps())
         logger.info("%s: going on after step %d", self.objective.stage, self.position.step)
 
     def _take_up(self, snapshot: Snapshot) -> Position:
         """Load a snapshot of this run and return its position."""
-        facts = {name: value for name, value in snapshot.facts.items() if name != "fingerprint"}
+        facts = {name: value for name, value in snapshot.facts.items() if name != "run"}
         self.step.scale = LossScale(**facts.pop("loss_scale"))
         self.load(snapshot)
         return Position(**facts, curve=list(snapshot.curve))
@@ -173,8 +187,9 @@ class Loop:
     def _anchor(self) -> None:
         """Keep the state every few steps, beside the checkpoints, where the run may have to go back to it."""
         spikes, step = self.config.spikes, self.position.step
-        if spikes.on_spike == "rewind" and (step % spikes.rewind_every == 0 or not self.anchors.all()):
+        if spikes.on_spike == "rewind" and (step % spikes.rewind_every == 0 or not self.anchored):
             self.anchors.save(step, self.snapshot())
+            self.anchored = True
 
     def _rewind(self) -> None:
         anchor = self.anchors.newest()
@@ -187,17 +202,24 @@ class Loop:
 
     def _save(self) -> None:
         with self.monitor.waiting("checkpoint"):
-            self.checkpoints.save(self.position.step, self.snapshot())
-            commit_progress(self.out, Progress(self.position.step, self.config.max_steps, "steps"))
+            self.anchors.settle(now=True)  # no checkpoint is on disk before the state that it may have to go back to
+            self._commit(self.checkpoints.save(self.position.step, self.snapshot()))
+
+    def _commit(self, step: int | None) -> None:
+        """Record that the checkpoint after so many steps is whole, if one has just become so."""
+        if step is not None and self.world.first:
+            commit_progress(self.out, Progress(step, self.config.max_steps, "steps"))
 
     def _step(self, stop: StopRequest) -> Row | None:
         """Take one step and return its figures; None, and everything as it was, when asked to stop in its midst."""
         config, position = self.config, self.position
         self.model.train()
         with self.monitor.waiting("data"):
-            batch = inputs, targets = self.objective.batch(position.batch)
+            batch = self.objective.batch(position.batch)
+        inputs, targets = (whole[self.world.rows(config.global_batch)] for whole in batch)
         lr = config.lr * lr_scale(config, position.step)
-        taken = self.step.gradients(inputs, targets, lambda: stop.made)
+        seed_step(config.seed, position.step, self.world.rank)
+        taken = self.step.gradients(inputs, targets, lambda: self.world.any(stop.made))
         if taken is None:
             return None
         row: Row = {"step": position.step + 1}
@@ -207,7 +229,7 @@ class Loop:
             self._rewind()
             return {}
         position.step += 1
-        position.tokens += int((targets != IGNORED).sum())
+        position.tokens += int((batch[1] != IGNORED).sum())
         if answer is Answer.TAKE:
             with self.monitor.measuring_update(self.model, position.step):
                 self.step.apply(lr)
@@ -225,8 +247,9 @@ class Loop:
     def _measure(self) -> Row:
         """Return the figures on held-out text that are finite, and see what they mean for the run."""
         self.model.eval()
-        with torch.no_grad(), arithmetic(self.config), self.monitor.waiting("heldout"):
+        with torch.no_grad(), arithmetic(self.config), self.monitor.waiting("heldout"), self.loss.measuring():
             measured = self.objective.measure(self.model)
+        measured = dict(zip(measured, self.world.said_by_first(list(measured.values())), strict=True))
         if "heldout_loss" in measured and note_heldout(self.position, measured["heldout_loss"], self.config.patience):
             self.averages.keep_best()
         if len(kept := finite(measured)) < len(measured):

@@ -22,7 +22,9 @@ from pipelines.pretraining.machine import memory
 from pipelines.pretraining.optimizer import weight_groups
 from pipelines.pretraining.peak import matmul_peak
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import whole
 from pipelines.pretraining.trackers import open_trackers
+from pipelines.pretraining.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +45,13 @@ class Counted(Protocol):
 class Monitor(AbstractContextManager["Monitor"]):
     """Collects the figures of steps and writes a line every `log_interval` of them to `metrics.jsonl`."""
 
-    def __init__(self, folder: Path, config: LoopConfig, objective: object, step: int) -> None:
+    def __init__(self, folder: Path, config: LoopConfig, objective: object, step: int, world: World = ALONE) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.config = folder / METRICS_FILE, config
+        self.path, self.config, self.world = folder / METRICS_FILE, config, world
         self.flops_per_token = objective.flops_per_token if isinstance(objective, Counted) else None
         self.peak = self._measured_peak()
         self._forget_after(step)
-        self.trackers = open_trackers(config, folder, step)
+        self.trackers = open_trackers(config, folder, step) if world.first else []
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._figures: Row = {}
         self._step, self._tokens, self._rate, self._since = step, 0, 0.0, time.monotonic()
@@ -107,9 +109,11 @@ class Monitor(AbstractContextManager["Monitor"]):
         if "loss" in line:
             line["perplexity"] = math.exp(min(line["loss"], 700.0))
         if self.peak and self.flops_per_token:
-            line["mfu"] = self._rate * self.flops_per_token / self.peak
-        for what in ("data", "communication", "heldout", "checkpoint"):
-            line[f"{what}_share"] = self._seconds[what] / seconds
+            line["mfu"] = self._rate * self.flops_per_token / (self.peak * self.world.size)
+        timed = {"data", "heldout", "checkpoint", *self._seconds} | (
+            {"communication"} if self.world.size == 1 else set()
+        )
+        line |= {f"{what}_share": self._seconds[what] / seconds for what in sorted(timed)}
         line = finite(line | memory(self.config.device))
         try:
             with self.path.open("a") as file:
@@ -147,4 +151,4 @@ def _readable(path: Path) -> Iterator[Row]:
 
 
 def _length(tensors: list[Tensor]) -> float:
-    return float(torch.nn.utils.get_total_norm(tensors))
+    return float(whole(torch.nn.utils.get_total_norm(tensors)))

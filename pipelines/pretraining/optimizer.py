@@ -9,6 +9,7 @@ from torch.optim import AdamW, Optimizer
 
 from pipelines.pretraining.muon import Muon
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import placed, whole
 
 
 def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
@@ -64,17 +65,18 @@ def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str
 
 def load_optimizer_tensors(model: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Tensor]) -> None:
     """Put a saved state back; weights that it does not name start afresh."""
-    fields: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    fields: dict[str, list[str]] = {}
+    for key in tensors:
         name, _, field = key.rpartition(":")
-        fields.setdefault(name, {})[field] = value
+        fields.setdefault(name, []).append(field)
     names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for weight in group["params"]:
-                if names[weight] in fields:
+                name = names[weight]
+                if name in fields:
                     optimizer.state[weight] = {
-                        field: value.to(weight.device) for field, value in fields[names[weight]].items()
+                        field: placed(tensors[f"{name}:{field}"], weight) for field in fields[name]
                     }
 
 
@@ -83,4 +85,4 @@ def clip_gradients(model: nn.Module, longest: float, *, scale: float = 1.0) -> f
     if scale != 1.0:
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
         torch._foreach_div_(gradients, scale)
-    return float(torch.nn.utils.clip_grad_norm_(model.parameters(), longest))
+    return float(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), longest)))

@@ -13,16 +13,17 @@ from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.optimizer import clip_gradients, set_lr
 from pipelines.pretraining.precision import LossScale, arithmetic
 from pipelines.pretraining.settings import LoopConfig
-
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""Returns the loss summed over the targets that count."""
+from pipelines.pretraining.spreading import SpreadLoss
+from pipelines.pretraining.world import World
 
 
 class TrainingStep:
     """Takes steps with one model and its optimizers."""
 
-    def __init__(self, model: nn.Module, optimizers: list[Optimizer], loss: Loss, config: LoopConfig) -> None:
-        self.model, self.optimizers, self.loss, self.config = model, optimizers, loss, config
+    def __init__(
+        self, model: nn.Module, optimizers: list[Optimizer], loss: SpreadLoss, config: LoopConfig, world: World
+    ) -> None:
+        self.model, self.optimizers, self.loss, self.config, self.world = model, optimizers, loss, config, world
         self.scale = LossScale.for_dtype(config.dtype)
 
     def gradients(self, inputs: Tensor, targets: Tensor, stopping: Callable[[], bool]) -> Row | None:
@@ -63,14 +64,14 @@ class TrainingStep:
     def _summed(self, inputs: Tensor, targets: Tensor, stopping: Callable[[], bool]) -> float | None:
         """Add up the scaled gradients of the batch's mean loss and return that loss, or None when asked to stop."""
         config = self.config
-        count = (targets != IGNORED).sum().clamp(min=1).to(config.device)
+        count = self.world.total((targets != IGNORED).sum()).clamp(min=1).to(config.device)
         total = torch.zeros((), device=config.device)
         for start in range(0, len(inputs), config.micro_batch):
             rows = slice(start, start + config.micro_batch)
             if stopping():
                 return None
-            with arithmetic(config):
+            with arithmetic(config), self.loss.part(last=rows.stop >= len(inputs)):
                 part = self.loss(self.model, inputs[rows].to(config.device), targets[rows].to(config.device)) / count
             torch.autograd.backward(part * self.scale.factor)
             total += part.detach()
-        return float(total)
+        return float(self.world.total(total))

@@ -4,7 +4,7 @@ import math
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,8 @@ VOCABULARY = 64
 class Noise:
     """Random ids; the loss of a batch may be multiplied, and one may be interrupted."""
 
-    stage, fingerprint = "noise", "one"
+    stage = "noise"
+    fingerprint: ClassVar = {"config": {}, "inputs": {}, "code": "one"}
 
     def __init__(
         self,

@@ -138,8 +138,8 @@ def test_the_average_is_published_and_a_later_run_goes_on_with_it(inputs: Any, t
     weights = load_file(tmp_path / "first" / "state" / "model.safetensors")
     for name, weight in model.named_parameters():
         assert torch.equal(held[f"average:{name}"], weight) and not torch.equal(weights[name], weight)
-    longer = config.model_copy(update={"max_steps": 1, "warmup_steps": 0, "lr": 1e-9})
-    pretrain(longer, **inputs.named(), init_from=tmp_path / "first" / "state", out=tmp_path / "second")
+    longer = config.model_copy(update={"max_steps": 1, "warmup_steps": 0, "lr": 1e-9, "init_from": tmp_path / "first"})
+    pretrain(longer, **inputs.named(), out=tmp_path / "second")
     later = load_file(tmp_path / "second" / "state" / "averages.safetensors")
     kept = (1 + 9) / (10 + 9)  # the ninth step drawn into it
     assert later.pop("average:updates") == held.pop("average:updates") + 1 == 9
@@ -174,13 +174,13 @@ def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_taken(
 def test_checkpoints_of_other_settings_are_refused(inputs: Any, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    with pytest.raises(UserError, match="other settings or data"):
-        pretrain(TINY.model_copy(update={"lr": 1e-3}), **inputs.named(), out=out)
+    with pytest.raises(UserError, match=r"other settings or data \(config.clip: 1.0 → 2.0; config.lr: 0.002 → 0.001\)"):
+        pretrain(TINY.model_copy(update={"lr": 1e-3, "clip": 2.0}), **inputs.named(), out=out)
 
 
 def test_a_run_goes_on_from_the_state_of_another(inputs: Any, finished: Path, tmp_path: Path) -> None:
-    longer = TINY.model_copy(update={"max_steps": 4, "warmup_steps": 0})
-    metrics = pretrain(longer, **inputs.named(), init_from=finished / "state", out=tmp_path)
+    longer = TINY.model_copy(update={"max_steps": 4, "warmup_steps": 0, "init_from": finished})
+    metrics = pretrain(longer, **inputs.named(), out=tmp_path)
     assert curve(tmp_path)[0]["loss"] < curve(finished)[0]["loss"] - 0.5
     state = json.loads((tmp_path / "state" / "state.json").read_text())
     assert state["next_sample"] == (8 + 4) * 4 and metrics["steps"] == 4
@@ -190,9 +190,9 @@ def test_a_run_goes_on_from_the_state_of_another(inputs: Any, finished: Path, tm
 def test_a_state_of_another_kind_of_run_is_refused(
     field: str, other: str, inputs: Any, finished: Path, tmp_path: Path
 ) -> None:
-    config = TINY.model_copy(update={field: other})
+    config = TINY.model_copy(update={field: other, "init_from": finished / "state"})
     with pytest.raises(UserError, match=f"its {field} is '{getattr(TINY, field)}' and this run's is '{other}'"):
-        pretrain(config, **inputs.named(), init_from=finished / "state", out=tmp_path)
+        pretrain(config, **inputs.named(), out=tmp_path)
 
 
 def test_a_held_out_split_longer_or_shorter_than_a_sequence_is_measured(inputs: Any) -> None:
@@ -256,7 +256,7 @@ def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(inputs: Any, tmp_path
     changes = {"micro_batch": 2, "publish": "average", "attention_dropout": 0.1}
     config = TINY.model_copy(update={"max_steps": 24, "checkpoint_every": 2, **changes})
     facts = {
-        "config": config.model_dump(),
+        "config": config.model_dump(mode="json"),
         "inputs": {name: str(path) for name, path in inputs.named().items()},
         "calm": str(calm),
         "disturbed": str(disturbed),
