@@ -78,8 +78,10 @@ def main() -> None:
                 try:
                     rank(request, number)
                     status = 0
-                finally:
+                except BaseException:
                     traceback.print_exc()
+                    raise
+                finally:
                     sys.stderr.flush()
                     os._exit(status)
             children.append(child)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,9 @@ CONFIG = PretrainConfig(
     checkpoint_every=5,
     publish="average",
 )
+
+
+SIZES = [(2, "ddp"), (2, "fsdp"), *(pytest.param(4, mode, marks=pytest.mark.slow) for mode in ("ddp", "fsdp"))]
 
 
 @dataclass
@@ -93,7 +98,7 @@ def assert_same_run(one: Path, other: Path) -> None:
             torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("processes", "mode"), [(2, "ddp"), (2, "fsdp"), (4, "ddp"), (4, "fsdp")])
+@pytest.mark.parametrize(("processes", "mode"), SIZES)
 def test_several_processes_train_what_one_trains(
     processes: int, mode: str, ranks: Ranks, alone: Path, tmp_path: Path
 ) -> None:
@@ -110,6 +115,7 @@ def test_several_processes_train_what_one_trains(
     assert all(rank["metrics"] == told[0]["metrics"] for rank in told)
 
 
+@pytest.mark.slow
 def test_muon_trains_the_same_on_shares_of_a_matrix(ranks: Ranks, tmp_path: Path) -> None:
     muon = {"optimizer": "muon", "max_steps": 6}
     assert ranks.train(tmp_path / "one", 1, config=muon) == [0]
@@ -117,6 +123,7 @@ def test_muon_trains_the_same_on_shares_of_a_matrix(ranks: Ranks, tmp_path: Path
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_a_run_goes_on_with_one_then_two_then_four_then_one_process(
     mode: str, ranks: Ranks, alone: Path, tmp_path: Path
@@ -130,6 +137,7 @@ def test_a_run_goes_on_with_one_then_two_then_four_then_one_process(
     assert_same_run(alone, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # by `no_dist`, as is meant
 def test_torchs_own_reader_reads_a_checkpoint_in_shares(ranks: Ranks, tmp_path: Path) -> None:
     ranks.train(tmp_path, 2, "fsdp", config={"max_steps": 3})
@@ -144,12 +152,41 @@ def test_torchs_own_reader_reads_a_checkpoint_in_shares(ranks: Ranks, tmp_path: 
     assert all(torch.equal(read[name], published[name]) for name in published)
 
 
+@pytest.mark.slow
 def test_a_share_that_is_missing_makes_a_checkpoint_damaged(ranks: Ranks, alone: Path, tmp_path: Path) -> None:
     ranks.train(tmp_path, 2, "fsdp", stop_at=12)
     newest = progress_dir(tmp_path) / "checkpoints" / "step-000012"
     (newest / "optimizer-00002-of-00002.safetensors").unlink()
     assert ranks.train(tmp_path, 2, "fsdp") == [0, 0]
     assert_same_run(alone, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_steps_and_in_a_save_ends_in_the_same_bytes(ranks: Ranks, tmp_path: Path) -> None:
+    exact = {"attention_dropout": 0.1, "micro_batch": 2, "checkpoint_every": 2, "max_steps": 24, "publish": "average"}
+    assert ranks.train(tmp_path / "calm", 1, config=exact) == [0]
+    draws = random.Random(20261122)
+    moments = sorted(draws.sample(range(1, 24), 10))
+    for number, step in enumerate(moments):
+        torn = {"kill_in_save": step + step % 2} if number % 3 == 2 else {"kill_at": step}
+        assert ranks.train(tmp_path / "killed", 1, config=exact, **torn) == [signal.SIGKILL], torn
+    assert ranks.train(tmp_path / "killed", 1, config=exact) == [0]
+    assert published(tmp_path / "killed") == published(tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_two_ranks_killed_in_a_save_go_on_in_the_same_bits(ranks: Ranks, tmp_path: Path) -> None:
+    exact = {"attention_dropout": 0.1, "max_steps": 12, "checkpoint_every": 3}
+    assert ranks.train(tmp_path / "calm", 2, config=exact) == [0, 0]
+    assert ranks.train(tmp_path / "killed", 2, config=exact, kill_at=7)[1] == signal.SIGKILL
+    assert ranks.train(tmp_path / "killed", 2, config=exact) == [0, 0]
+    assert published(tmp_path / "killed") == published(tmp_path / "calm")
+
+
+def published(out: Path) -> dict[str, str]:
+    """The digests of weights, state and loss rows."""
+    files = [path for name in ("model", "state", "curve") for path in sorted((out / name).rglob("*"))]
+    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def test_a_batch_that_does_not_divide_is_refused(inputs: Any, tmp_path: Path) -> None:
