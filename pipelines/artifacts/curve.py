@@ -1,6 +1,7 @@
 """The curve of a training run: a row of figures a logged step."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,3 +19,8 @@ def write_curve(out: Path, rows: Iterable[Row]) -> None:
     """Write `curve/curve.jsonl`."""
     with atomic_file(out / "curve" / "curve.jsonl", out) as fresh:
         fresh.write_text(as_lines(rows), encoding="utf-8")
+
+
+def finite(row: Row) -> Row:
+    """Return the figures that a curve can hold."""
+    return {name: value for name, value in row.items() if math.isfinite(value)}

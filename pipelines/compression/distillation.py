@@ -11,7 +11,7 @@ from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.errors import EmptyOutput, UserError
 from pipelines.artifacts.stage import Metrics
 from pipelines.compression.chats import PackedChats, read_chats
-from pipelines.compression.distill import DistillConfig
+from pipelines.compression.distill import DISTILL, DistillConfig
 from pipelines.finetuning.contract import check
 from pipelines.finetuning.publishing import load_tokenizer, publish, read_template
 from pipelines.models.build import build
@@ -30,7 +30,7 @@ class MatchTeacher:
     stage = "distill"
 
     def __init__(
-        self, config: DistillConfig, teacher: Any, text: Samples, chats: PackedChats, heldout: PackedChats, name: str
+        self, config: DistillConfig, teacher: Any, text: Samples, chats: PackedChats, heldout: PackedChats, name: Any
     ) -> None:
         self.config, self.teacher = config, teacher.to(config.device).eval().requires_grad_(False)
         self.text, self.chats, self.heldout, self.fingerprint = text, chats, heldout, name
@@ -116,7 +116,7 @@ def train_student(config: DistillConfig, teacher: Path, train: Path, instruction
         Samples(shards, config.sequence_length, config.seed),
         chats,
         heldout,
-        fingerprint(config, teacher, train, instructions),
+        fingerprint(DISTILL, config, teacher=teacher, train=train, instructions=instructions),
     )
     seed_all(config.seed)
     vocabulary = int(master.config.vocab_size)
@@ -124,5 +124,6 @@ def train_student(config: DistillConfig, teacher: Path, train: Path, instruction
     loop = Loop(student, objective, config, out)
     loop.run()
     write_curve(out, loop.position.curve)
+    loop.choose_weights()
     publish(student, tokenizer, teacher, template, out / "model")
     return {**counts, "parameters": float(count_parameters(config.size, vocabulary)), **loop.figures()}

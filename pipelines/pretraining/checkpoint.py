@@ -1,112 +1,145 @@
-"""Checkpoints: folders of safetensors and JSON that appear whole or not at all, and are checked before use."""
+"""The files of a checkpoint: safetensors and JSON with their digests, in one part or in one a process.
+
+The tensor files are laid out as torch's distributed checkpoints in safetensors are (`DCP_SHARDING_INFO` in the header
+says at which row a part begins), so its HuggingFaceStorageReader reads them; nothing is a pickle.
+"""
 
 import json
-import logging
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from pipelines.artifacts.curve import Row, as_lines
 from pipelines.artifacts.pins import file_digest
 from pipelines.artifacts.work import fsync_dir
 
-logger = logging.getLogger(__name__)
+FACTS, CURVE = "state.json", "curve.jsonl"
+OFFSETS = "DCP_SHARDING_INFO"
 
-FACTS, CURVE, DIGESTS = "state.json", "curve.jsonl", "digests.json"
-TENSORS = ("model", "optimizer", "rng")
-
-Tensors = dict[str, torch.Tensor]
+Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The whole state of a run between two steps."""
 
-    model: Tensors
-    optimizer: Tensors
-    rng: Tensors
+    tensors: Mapping[str, Tensors]
+    """Groups by name, each with its tensors by name: the model, the optimizer, the generators."""
     facts: dict[str, Any]
     """Counters and what the run is, as JSON values."""
     curve: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a checkpoint a process writes, of how many; the first part has facts and curve as well."""
+
+    number: int = 0
+    of: int = 1
+
+    def name(self, stem: str, ending: str) -> str:
+        """Return the name of a file of this part."""
+        return f"{stem}{ending}" if self.of == 1 else f"{stem}-{self.number + 1:05d}-of-{self.of:05d}{ending}"
+
+
+WHOLE = Part()
 
 
 class DamagedCheckpoint(Exception):
     """A checkpoint's files are not those that were written."""
 
 
-def write_files(folder: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot's files into a new folder, each flushed to the disk, and last their digests."""
-    folder.mkdir(parents=True)
-    for name, tensors in zip(TENSORS, (snapshot.model, snapshot.optimizer, snapshot.rng), strict=True):
-        held = {key: tensors[key].detach().contiguous() for key in sorted(tensors)}
-        save_file(held, folder / f"{name}.safetensors", metadata={"format": "pt"})
-    (folder / FACTS).write_text(json.dumps(snapshot.facts, indent=1, sort_keys=True) + "\n")
-    (folder / CURVE).write_text(as_lines(snapshot.curve))
-    digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-    (folder / DIGESTS).write_text(json.dumps(digests, indent=1) + "\n")
-    for path in folder.iterdir():
-        with path.open("rb") as file:
+def write_files(
+    folder: Path, snapshot: Snapshot, part: Part = WHOLE, first_rows: Mapping[str, Mapping[str, int]] | None = None
+) -> None:
+    """Write a part's files, each flushed to the disk, and last their digests.
+
+    `first_rows` says of each group's tensors at which row of the whole they begin; those not named begin at the first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for group, tensors in snapshot.tensors.items():
+        metadata = {"format": "pt"}
+        if part.of > 1:
+            starts = (first_rows or {}).get(group, {})
+            rows = {
+                name: {"saved_offsets": [starts.get(name, 0), *[0] * (tensor.ndim - 1)][: tensor.ndim]}
+                for name, tensor in tensors.items()
+            }
+            metadata[OFFSETS] = json.dumps(rows, sort_keys=True)
+        names.append(part.name(group, ".safetensors"))
+        ordered = {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
+        save_file(ordered, folder / names[-1], metadata=metadata)
+    if part.number == 0:
+        (folder / FACTS).write_text(json.dumps(snapshot.facts, indent=1, sort_keys=True) + "\n")
+        (folder / CURVE).write_text(as_lines(snapshot.curve))
+        names += [FACTS, CURVE]
+    digests = {name: file_digest(folder / name) for name in sorted(names)}
+    names.append(part.name("digests", ".json"))
+    (folder / names[-1]).write_text(json.dumps(digests, indent=1) + "\n")
+    for name in names:
+        with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     fsync_dir(folder)
 
 
-def read_files(folder: Path) -> Snapshot:
-    """Return the snapshot that `write_files` wrote; raise DamagedCheckpoint when a file is not as it was written."""
+def check_files(folder: Path) -> None:
+    """Raise DamagedCheckpoint unless all parts are there and every file is as it was written."""
     try:
-        digests: Mapping[str, str] = json.loads((folder / DIGESTS).read_text())
-        for name, digest in digests.items():
-            if file_digest(folder / name) != digest:
-                raise DamagedCheckpoint(f"{folder / name} is not as it was written")
+        found = sorted(folder.glob("digests*.json"))
+        of = int(found[0].stem.rpartition("-")[2]) if found and found[0].stem != "digests" else 1
+        for number in range(of):
+            digests: Mapping[str, str] = json.loads((folder / Part(number, of).name("digests", ".json")).read_text())
+            for name, digest in digests.items():
+                if file_digest(folder / name) != digest:
+                    raise DamagedCheckpoint(f"{folder / name} is not as it was written")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DamagedCheckpoint(f"{folder}: {error}") from error
+
+
+def read_files(folder: Path) -> Snapshot:
+    """Return the snapshot that `write_files` wrote, its tensors read from the files one by one as they are asked for.
+
+    Raises DamagedCheckpoint where it cannot be read; `check_files` finds the rest of what may be wrong.
+    """
+    groups: dict[str, dict[str, list[tuple[int, Path]]]] = {}
+    try:
+        for path in sorted(folder.glob("*.safetensors")):
+            group = groups.setdefault(path.stem.partition("-")[0], {})
+            with safe_open(path, framework="pt") as file:
+                offsets = json.loads((file.metadata() or {}).get(OFFSETS, "{}"))
+                for name in file.keys():  # noqa: SIM118 - a file of tensors is no mapping
+                    start = (offsets.get(name, {}).get("saved_offsets") or [0])[0]
+                    group.setdefault(name, []).append((start, path))
         facts = json.loads((folder / FACTS).read_text())
         curve = [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
-        model, optimizer, rng = (load_file(folder / f"{name}.safetensors") for name in TENSORS)
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
         raise DamagedCheckpoint(f"{folder}: {error}") from error
-    return Snapshot(model, optimizer, rng, facts, curve)
+    return Snapshot({group: _Stored(parts) for group, parts in groups.items()}, facts, curve)
 
 
-class Checkpoints:
-    """The checkpoints of one run, the newest `keep` of them."""
+class _Stored(Mapping[str, Tensor]):
+    """The tensors of a group, each put together from its rows in the parts when it is asked for."""
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
-        folder.mkdir(parents=True, exist_ok=True)
-        for unfinished in folder.glob("*.tmp"):
-            shutil.rmtree(unfinished)
+    def __init__(self, parts: dict[str, list[tuple[int, Path]]]) -> None:
+        self.parts = parts
 
-    def all(self) -> list[Path]:
-        """Return the folders of whole checkpoints, oldest first."""
-        return sorted(self.folder.glob("step-*[0-9]"), key=lambda path: int(path.name.removeprefix("step-")))
+    def __getitem__(self, name: str) -> Tensor:
+        pieces = []
+        for _, path in sorted(self.parts[name]):
+            with safe_open(path, framework="pt") as file:
+                pieces.append(file.get_tensor(name))
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
-    def save(self, step: int, snapshot: Snapshot) -> None:
-        """Publish the state after `step` steps in one rename, then remove the oldest."""
-        final = self.folder / f"step-{step:06d}"
-        fresh = final.with_name(f"{final.name}.tmp")
-        write_files(fresh, snapshot)
-        if final.exists():
-            self._remove(final)
-        fresh.rename(final)
-        fsync_dir(self.folder)
-        for old in self.all()[: -self.keep]:
-            self._remove(old)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
 
-    def newest(self) -> Snapshot | None:
-        """Return the newest snapshot whose files are as written; say and remove what is damaged."""
-        for folder in reversed(self.all()):
-            try:
-                return read_files(folder)
-            except DamagedCheckpoint as error:
-                logger.warning("checkpoint %s is damaged (%s); going back to the one before", folder.name, error)
-                self._remove(folder)
-        return None
-
-    def _remove(self, folder: Path) -> None:
-        doomed = folder.rename(folder.with_name(f"{folder.name}.old.tmp"))
-        shutil.rmtree(doomed)
+    def __len__(self) -> int:
+        return len(self.parts)

@@ -6,7 +6,8 @@ from typing import Any
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import file_digest
-from pipelines.pretraining.checkpoint import DamagedCheckpoint, Snapshot, read_files, write_files
+from pipelines.pretraining.averaging import AVERAGE
+from pipelines.pretraining.checkpoint import DamagedCheckpoint, Snapshot, check_files, read_files, write_files
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.tokens.loader import INDEX_FILE
 
@@ -20,6 +21,7 @@ def run_facts(config: PretrainConfig, train: Path, tokenizer: str) -> dict[str, 
 def read_state(folder: Path, facts: dict[str, Any]) -> Snapshot:
     """Return the state of an earlier run to go on from; raise UserError where it does not fit."""
     try:
+        check_files(folder)
         snapshot = read_files(folder)
     except DamagedCheckpoint as error:
         raise UserError(f"init_from: {error}; build that run again") from None
@@ -41,8 +43,10 @@ def first_sample(state: Snapshot | None, facts: dict[str, Any]) -> int:
 
 
 def write_state(folder: Path, whole: Snapshot, facts: dict[str, Any], next_sample: int) -> None:
-    """Write the weights, the optimizers' state, torch's generators and the loader's position."""
+    """Write the weights, their average, the optimizers' state, torch's generators and the loader's position."""
     # Other threads of the process may draw from Python's and numpy's generators; no step does.
-    rng = {name: state for name, state in whole.rng.items() if not name.startswith(("python", "numpy"))}
+    rng = {name: state for name, state in whole.tensors["rng"].items() if not name.startswith(("python", "numpy"))}
     shutil.rmtree(folder, ignore_errors=True)
-    write_files(folder, Snapshot(whole.model, whole.optimizer, rng, {**facts, "next_sample": next_sample}))
+    averages = {name: value for name, value in whole.tensors["averages"].items() if name.startswith(AVERAGE)}
+    tensors = {**whole.tensors, "rng": rng, "averages": averages}
+    write_files(folder, Snapshot(tensors, {**facts, "next_sample": next_sample}))

@@ -1,4 +1,4 @@
-"""Loss and bits per byte on a fixed set of held-out windows."""
+"""Loss, perplexity, bits per byte and token accuracy on a fixed set of held-out windows."""
 
 import math
 from pathlib import Path
@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipelines.artifacts.curve import Row
 from pipelines.artifacts.errors import UserError
-from pipelines.pretraining.losses import causal_cross_entropy
+from pipelines.pretraining.losses import CHUNK, summed_cross_entropy
 from pipelines.tokens.digest import tokenizer_contract
 from pipelines.tokens.loader import TokenShards
+
+LARGEST_EXPONENT = 700.0
+"""Beyond it a perplexity is no double."""
 
 
 class Heldout:
@@ -29,18 +33,34 @@ class Heldout:
         self.bytes = int(token_sizes(tokenizer)[self.ids_BS[:, 1:]].sum())
 
     def measure(self, model: Any) -> Row:
-        """Return the mean cross-entropy in nats a token, and the bits a byte of the text behind the targets.
+        """Return the mean cross-entropy in nats a token, its exponential, and the bits a byte of the targets' text.
 
-        What the model pays for the marks between documents counts in both; they have no bytes.
+        What the model pays for the marks between documents counts in all; they have no bytes. Accuracy is the share of
+        targets that are the model's first choice.
         """
         device = model.lm_head.weight.device
-        total = 0.0
+        total = right = 0.0
         for ids in torch.split(self.ids_BS, self.rows):
-            total += float(causal_cross_entropy(model, ids[:, :-1].to(device), ids[:, 1:].to(device)))
+            part, guessed = scored(model, ids[:, :-1].to(device), ids[:, 1:].to(device))
+            total, right = total + part, right + guessed
+        count = self.ids_BS[:, 1:].numel()
         return {
-            "heldout_loss": total / self.ids_BS[:, 1:].numel(),
+            "heldout_loss": total / count,
+            "heldout_perplexity": math.exp(min(total / count, LARGEST_EXPONENT)),
             "heldout_bits_per_byte": total / math.log(2) / max(self.bytes, 1),
+            "heldout_accuracy": right / count,
         }
+
+
+def scored(model: Any, inputs_BS: Tensor, targets_BS: Tensor) -> tuple[float, int]:
+    """Return the summed cross-entropy of the targets and how many of them the model puts first, chunk by chunk."""
+    hidden = model.model(input_ids=inputs_BS, use_cache=False).last_hidden_state.flatten(0, 1)
+    total, right = 0.0, 0
+    for part, targets in zip(torch.split(hidden, CHUNK), torch.split(targets_BS.flatten(), CHUNK), strict=True):
+        logits = F.linear(part, model.lm_head.weight)
+        total += float(summed_cross_entropy(logits, targets))
+        right += int((logits.argmax(-1) == targets).sum())
+    return total, right
 
 
 def token_sizes(tokenizer: Path) -> Tensor:

@@ -1,28 +1,39 @@
 """The training loop: steps of an objective with checkpoints between, and one result however often it is killed."""
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pipelines.artifacts.curve import Row
-from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.curve import Row, finite
+from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
-from pipelines.pretraining.checkpoint import Checkpoints, Snapshot
+from pipelines.pretraining.averaging import Averages
+from pipelines.pretraining.checkpoint import Snapshot
+from pipelines.pretraining.early_stopping import note_heldout
+from pipelines.pretraining.faults import Answer, Watch, check_skips
 from pipelines.pretraining.losses import IGNORED
-from pipelines.pretraining.monitor import RateLog, write_machine
+from pipelines.pretraining.machine import write_machine
+from pipelines.pretraining.monitor import Monitor
 from pipelines.pretraining.optimizer import build_optimizers, load_optimizer_tensors
 from pipelines.pretraining.optimizer import optimizer_tensors as tensors_of
-from pipelines.pretraining.rng import restore_rng, rng_tensors
+from pipelines.pretraining.position import Position
+from pipelines.pretraining.precision import LossScale, arithmetic, prepare
+from pipelines.pretraining.ready import check_same_run
+from pipelines.pretraining.rng import restore_rng, rng_tensors, seed_step
+from pipelines.pretraining.saving import Checkpoints
 from pipelines.pretraining.schedule import lr_scale
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.step import TrainingStep, is_finite
+from pipelines.pretraining.sharding import placed
+from pipelines.pretraining.spreading import SpreadLoss
+from pipelines.pretraining.step import TrainingStep
 from pipelines.pretraining.stopping import StopRequest, stop_on_sigterm
+from pipelines.pretraining.world import ALONE, World
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +44,8 @@ class Objective(Protocol):
     """What a model is trained on and for."""
 
     stage: str
-    fingerprint: str
-    """Names the run: config and data. A checkpoint of another run is refused."""
+    fingerprint: dict[str, Any]
+    """Names the run: config, data and code. A checkpoint of another run is refused."""
 
     def batch(self, step: int) -> Batch:
         """Return inputs and targets of a whole step, `[sequences, tokens]` each; targets may be IGNORED."""
@@ -49,70 +60,87 @@ class Objective(Protocol):
         ...
 
 
-@dataclass
-class Position:
-    """Where a run stands between two steps."""
-
-    step: int = 0
-    tokens: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    curve: list[Row] = field(default_factory=list)
-
-
 class Loop:
     """One run of an objective, from the newest checkpoint in the work directory to the last step."""
 
-    def __init__(self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path) -> None:
-        self.model, self.objective, self.config, self.out = model.to(config.device), objective, config, out
+    def __init__(
+        self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path, world: World = ALONE
+    ) -> None:
+        self.model, self.objective, self.config, self.world = model.to(config.device), objective, config, world
+        self.out, self.log = out, out / "log" if world.first else progress_dir(out) / f"log-{world.rank}"
+        prepare(model, config)
         if config.compile:
             model.get_submodule("model").compile()
+        self.loss = SpreadLoss(self.model, objective.loss, world, config.device)
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
-        self.step = TrainingStep(model, self.optimizers, objective.loss, config)
-        self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints)
+        self.step = TrainingStep(model, self.optimizers, self.loss, config, world)
+        self.averages = Averages(model, config)
+        self.watch = Watch(objective.stage, objective, config, self.log / "spikes")
+        self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints, world)
+        self.anchors = Checkpoints(progress_dir(out) / "anchors", 2, world)
+        self.anchored = False
         self.position = Position()
 
     def run(self) -> None:
         """Train to the last step; the model, the optimizers and `position` are then the result.
 
-        Raises StageFailed after too many steps in a row without a finite gradient.
+        Raises StageFailed after too many skipped steps in a row or too many rewinds; the newest checkpoint then holds
+        the last good weights.
         """
         self._resume()
-        config, position = self.config, self.position
-        rates = RateLog(self.out / "log", config.log_interval)
+        config, stage = self.config, self.objective.stage
         with (
             stop_on_sigterm() as stop,
-            meter(self.objective.stage, total=config.max_steps, unit="steps", done=position.step) as counter,
+            self.checkpoints,
+            self.anchors,
+            meter(stage, total=config.max_steps, unit="steps", done=self.position.step) as counter,
+            Monitor(self.log, config, self.objective, self.position.step, self.world) as self.monitor,
         ):
-            saved = position.step
-            while position.step < config.max_steps and not stop.made:
-                tokens, before = position.tokens, position.step
-                figures = self._step(stop)
-                if position.step == before:
+            saved = self.position.step
+            while not self.position.is_finished(config.max_steps):
+                self._anchor()
+                step, tokens = self.position.step, self.position.tokens
+                row = self._step(stop)
+                if row is None:
                     break
-                rates.count(position.step, position.tokens - tokens)
-                counter.advance(**figures)
-                if position.step % config.checkpoint_every == 0 or position.step == config.max_steps:
+                position, rewound = self.position, not row
+                if not rewound:
+                    self.monitor.count(row, position.tokens - tokens)
+                shown = {name: row[name] for name in ("loss", "heldout_loss") if name in row}
+                counter.advance(position.step - step, **shown, **self.monitor.rate())
+                self._commit(self.checkpoints.settle())
+                self.anchors.settle()
+                ended = check_skips(position, config)
+                last = position.is_finished(config.max_steps) or (ended is not None and position.taken > 0)
+                if position.step % config.checkpoint_every == 0 or last or rewound:
                     self._save()
                     saved = position.step
-            if saved < position.step:
+                if ended is not None:
+                    self._commit(self.checkpoints.settle(now=True))
+                    raise StageFailed(f"{stage}: {ended}")
+            if saved < self.position.step:
                 self._save()
-        if position.step < config.max_steps:
-            raise StageFailed(f"{self.objective.stage}: stopped after step {position.step}; run again to go on")
-        write_machine(self.out / "log", config)
+            self._commit(self.checkpoints.finish(self.position.step, stage))
+        if not self.position.is_finished(config.max_steps):
+            raise StageFailed(f"{stage}: stopped after step {self.position.step}; run again to go on")
+        write_machine(self.log, config, self.monitor.peak)
+
+    def choose_weights(self) -> None:
+        """Put the weights that the config publishes into the model, when the run's state is written."""
+        self.averages.into_model()
 
     def snapshot(self) -> Snapshot:
         """Return the whole state between two steps."""
-        facts = asdict(self.position)
-        curve = facts.pop("curve")
-        weights = {name: weight.detach() for name, weight in self.model.named_parameters()}
-        return Snapshot(
-            weights,
-            tensors_of(self.model, self.optimizers),
-            rng_tensors(),
-            {**facts, "fingerprint": self.objective.fingerprint},
-            curve,
-        )
+        position = self.position
+        facts = {item.name: getattr(position, item.name) for item in fields(position) if item.name != "curve"}
+        tensors = {
+            "model": {name: weight.detach() for name, weight in self.model.named_parameters()},
+            "optimizer": tensors_of(self.model, self.optimizers),
+            "rng": rng_tensors(),
+            "averages": self.averages.tensors(),
+        }
+        facts |= {"loss_scale": asdict(self.step.scale), "run": self.objective.fingerprint}
+        return Snapshot(tensors, facts, position.curve)
 
     def figures(self) -> Row:
         """Return the counters and the last value of each figure of the curve."""
@@ -123,68 +151,107 @@ class Loop:
             "steps": float(position.step),
             "tokens": float(position.tokens),
             "skipped_steps": float(position.skipped),
+            "spikes": float(position.spikes),
+            "rewinds": float(position.rewinds),
             **{name: value for name, value in last.items() if name not in left_out},
         }
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over the weights, the optimizers' state and the generators of a snapshot."""
+        weights = snapshot.tensors["model"]
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
-                weight.copy_(snapshot.model[name])
-        load_optimizer_tensors(self.model, self.optimizers, snapshot.optimizer)
-        restore_rng(snapshot.rng)
+                weight.copy_(placed(weights[name], weight))
+        load_optimizer_tensors(self.model, self.optimizers, snapshot.tensors["optimizer"])
+        self.averages.load(snapshot.tensors["averages"])
+        restore_rng(snapshot.tensors["rng"])
 
     def _resume(self) -> None:
-        snapshot = self.checkpoints.newest()
+        snapshot = self.checkpoints.newest() or self.anchors.newest()
         if snapshot is None:
             return
-        facts = dict(snapshot.facts)
-        if facts.pop("fingerprint") != self.objective.fingerprint:
-            raise UserError(
-                f"{self.objective.stage}: {self.checkpoints.folder} holds checkpoints of other settings or data; "
-                "name another folder or remove it"
-            )
-        self.load(snapshot)
-        self.position = Position(**facts, curve=list(snapshot.curve))
+        run, own = snapshot.facts.get("run", {}), self.objective.fingerprint
+        check_same_run(self.objective.stage, self.checkpoints.folder, run, own)
+        self.position = self._take_up(snapshot)
+        self.anchors.remove_after(self.position.step)
+        self.anchored = bool(self.anchors.steps())
         logger.info("%s: going on after step %d", self.objective.stage, self.position.step)
 
-    def _save(self) -> None:
-        self.checkpoints.save(self.position.step, self.snapshot())
-        commit_progress(self.out, Progress(self.position.step, self.config.max_steps, "steps"))
+    def _take_up(self, snapshot: Snapshot) -> Position:
+        """Load a snapshot of this run and return its position."""
+        facts = {name: value for name, value in snapshot.facts.items() if name != "run"}
+        self.step.scale = LossScale(**facts.pop("loss_scale"))
+        self.load(snapshot)
+        return Position(**facts, curve=list(snapshot.curve))
 
-    def _step(self, stop: StopRequest) -> Row:
-        """Take one step and return its figures; leave everything as it was when asked to stop in its midst."""
+    def _anchor(self) -> None:
+        """Keep the state every few steps, beside the checkpoints, where the run may have to go back to it."""
+        spikes, step = self.config.spikes, self.position.step
+        if spikes.on_spike == "rewind" and (step % spikes.rewind_every == 0 or not self.anchored):
+            self.anchors.save(step, self.snapshot())
+            self.anchored = True
+
+    def _rewind(self) -> None:
+        anchor = self.anchors.newest()
+        if anchor is None:
+            raise StageFailed(
+                f"{self.objective.stage}: the state to go back to is damaged; set spikes.on_spike to skip"
+            )
+        self.position = self.position.rewound(self._take_up(anchor))
+        self.checkpoints.remove_after(self.position.step - 1)
+
+    def _save(self) -> None:
+        with self.monitor.waiting("checkpoint"):
+            self.anchors.settle(now=True)  # no checkpoint is on disk before the state that it may have to go back to
+            self._commit(self.checkpoints.save(self.position.step, self.snapshot()))
+
+    def _commit(self, step: int | None) -> None:
+        """Record that the checkpoint after so many steps is whole, if one has just become so."""
+        if step is not None and self.world.first:
+            commit_progress(self.out, Progress(step, self.config.max_steps, "steps"))
+
+    def _step(self, stop: StopRequest) -> Row | None:
+        """Take one step and return its figures; None, and everything as it was, when asked to stop in its midst."""
         config, position = self.config, self.position
         self.model.train()
-        inputs, targets = self.objective.batch(position.step)
+        with self.monitor.waiting("data"):
+            batch = self.objective.batch(position.batch)
+        inputs, targets = (whole[self.world.rows(config.global_batch)] for whole in batch)
         lr = config.lr * lr_scale(config, position.step)
-        taken = self.step.take(inputs, targets, lr, lambda: stop.made)
+        seed_step(config.seed, position.step, self.world.rank)
+        taken = self.step.gradients(inputs, targets, lambda: self.world.any(stop.made))
         if taken is None:
-            return {}
+            return None
         row: Row = {"step": position.step + 1}
-        if is_finite(taken):
-            position.skipped_in_a_row = 0
-            row |= taken
-        else:
-            self._count_skip(taken["loss"], taken["grad_norm"])
+        answer = self.watch.judge(taken, batch, position, lr)
+        if answer is Answer.REWIND:
+            self.step.forget_gradients()
+            self._rewind()
+            return {}
         position.step += 1
-        position.tokens += int((targets != IGNORED).sum())
+        position.tokens += int((batch[1] != IGNORED).sum())
+        if answer is Answer.TAKE:
+            with self.monitor.measuring_update(self.model, position.step):
+                self.step.apply(lr)
+            self.averages.update()
+            row |= {"loss": taken["loss"], "lr": lr, "grad_norm": taken["grad_norm"]}
+        else:
+            self.step.forget_gradients()
         row["tokens"] = position.tokens
         if position.step % config.heldout_every == 0 or position.step == config.max_steps:
-            with torch.no_grad(), self.step.arithmetic():
-                self.model.eval()
-                row |= self.objective.measure(self.model)
+            row |= self._measure()
         if len(row) > 2:
             position.curve.append(row)
-        return {name: value for name, value in row.items() if name in ("loss", "heldout_loss")}
+        return row
 
-    def _count_skip(self, loss: float, norm: float) -> None:
-        position, stage = self.position, self.objective.stage
-        position.skipped += 1
-        position.skipped_in_a_row += 1
-        logger.warning("%s: step %d skipped (loss %s, gradient %s)", stage, position.step + 1, loss, norm)
-        if position.skipped_in_a_row >= self.config.max_skips:
-            raise StageFailed(
-                f"{stage}: {position.skipped_in_a_row} steps in a row had no finite loss and gradient, the last was "
-                f"step {position.step + 1} with loss {loss}; lower lr or look at the data"
-            )
+    def _measure(self) -> Row:
+        """Return the figures on held-out text that are finite, and see what they mean for the run."""
+        self.model.eval()
+        with torch.no_grad(), arithmetic(self.config), self.monitor.waiting("heldout"), self.loss.measuring():
+            measured = self.objective.measure(self.model)
+        measured = dict(zip(measured, self.world.said_by_first(list(measured.values())), strict=True))
+        if "heldout_loss" in measured and note_heldout(self.position, measured["heldout_loss"], self.config.patience):
+            self.averages.keep_best()
+        if len(kept := finite(measured)) < len(measured):
+            logger.warning("%s: step %d has no finite held-out loss", self.objective.stage, self.position.step)
+        return kept

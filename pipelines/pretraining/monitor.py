@@ -1,45 +1,154 @@
-"""What a run tells of itself while it lasts: rates and memory, which depend on the machine and are no result."""
+"""What a run tells of itself while it lasts: a line of figures every few steps, for a file and for trackers.
+
+The curve holds what the run computes; here is also what depends on the machine, and is no result: rates, shares of the
+time, memory.
+"""
 
 import json
-import resource
+import logging
+import math
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor, nn
 
+from pipelines.artifacts.curve import Row, as_lines, finite
+from pipelines.pretraining.machine import memory
+from pipelines.pretraining.optimizer import weight_groups
+from pipelines.pretraining.peak import matmul_peak
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import whole
+from pipelines.pretraining.trackers import open_trackers
+from pipelines.pretraining.world import ALONE, World
+
+logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
+LONG_RUN_FLOPS = {"cpu": 6e13, "cuda": 6e16}
+"""Work from which on a run pays for measuring the peak, which takes seconds: a minute of a fast machine."""
+PEAK_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
+"""Products that MFU is a share of; that of fp8 is told as a share of bf16's, so that the two compare."""
 
 
-class RateLog:
-    """Appends a line of tokens a second to `log/rates.jsonl` every few steps."""
+@runtime_checkable
+class Counted(Protocol):
+    """An objective whose operations are known."""
 
-    def __init__(self, folder: Path, every: int) -> None:
+    flops_per_token: int
+
+
+class Monitor(AbstractContextManager["Monitor"]):
+    """Collects the figures of steps and writes a line every `log_interval` of them to `metrics.jsonl`."""
+
+    def __init__(self, folder: Path, config: LoopConfig, objective: object, step: int, world: World = ALONE) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.path, self.every = folder / "rates.jsonl", every
-        self._since, self._tokens = time.monotonic(), 0
+        self.path, self.config, self.world = folder / METRICS_FILE, config, world
+        self.flops_per_token = objective.flops_per_token if isinstance(objective, Counted) else None
+        self.peak = self._measured_peak()
+        self._forget_after(step)
+        self.trackers = open_trackers(config, folder, step) if world.first else []
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._figures: Row = {}
+        self._step, self._tokens, self._rate, self._since = step, 0, 0.0, time.monotonic()
 
-    def count(self, step: int, tokens: int) -> None:
-        """Count the tokens of a step."""
-        self._tokens += tokens
-        if step % self.every:
+    def __exit__(self, *_: object) -> None:
+        for tracker in self.trackers:
+            tracker.close()
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Count the time of the block as spent on `what`: "data", "communication", "heldout" or "checkpoint"."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[what] += time.monotonic() - start
+
+    @contextmanager
+    def measuring_update(self, model: nn.Module, step: int) -> Iterator[None]:
+        """Measure how long the change of each group of weights is beside the weights, at steps that get a line.
+
+        The weights are held twice meanwhile.
+        """
+        if step % self.config.log_interval:
+            yield
             return
+        groups = {name: weights for name, weights in weight_groups(model).items() if weights}
+        before = {name: [weight.detach().clone() for weight in weights] for name, weights in groups.items()}
+        yield
+        for name, weights in groups.items():
+            changes = [weight.detach() - old for weight, old in zip(weights, before.pop(name), strict=True)]
+            length = _length([weight.detach() for weight in weights])
+            self._figures[f"update_ratio.{name}"] = _length(changes) / length if length else 0.0
+
+    def count(self, row: Row, tokens: int) -> None:
+        """Take the figures of a step of so many tokens; write a line where one is due."""
+        step = int(row["step"])
+        if step <= self._step:
+            self._forget_after(step - 1)
+        self._step = step
+        self._tokens += tokens
+        self._figures |= row
+        if step % self.config.log_interval == 0:
+            self._write(step)
+
+    def rate(self) -> Row:
+        """Return the tokens a second of the newest line, to be shown."""
+        return {"tok/s": self._rate} if self._rate else {}
+
+    def _write(self, step: int) -> None:
         now = time.monotonic()
         seconds = now - self._since
-        row = {"step": step, "seconds": round(seconds, 3), "tokens_per_second": round(self._tokens / seconds, 1)}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        self._since, self._tokens = now, 0
+        self._rate = self._tokens / seconds
+        line = {**self._figures, "seconds": seconds, "tokens_per_second": self._rate}
+        if "loss" in line:
+            line["perplexity"] = math.exp(min(line["loss"], 700.0))
+        if self.peak and self.flops_per_token:
+            line["mfu"] = self._rate * self.flops_per_token / (self.peak * self.world.size)
+        timed = {"data", "heldout", "checkpoint", *self._seconds} | (
+            {"communication"} if self.world.size == 1 else set()
+        )
+        line |= {f"{what}_share": self._seconds[what] / seconds for what in sorted(timed)}
+        line = finite(line | memory(self.config.device))
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            for tracker in self.trackers:
+                tracker.write(step, line)
+        except OSError as error:  # a full disk costs the log and not the run
+            logger.warning("log: the figures of step %d could not be written (%s)", step, error)
+        self._figures = {}
+        self._seconds.clear()
+        self._tokens, self._since = 0, now
+
+    def _forget_after(self, step: int) -> None:
+        """Take the lines of later steps away: the run is about to write them again."""
+        if self.path.exists():
+            kept = as_lines(row for row in _readable(self.path) if row["step"] <= step)
+            self.path.write_text(kept)
+
+    def _measured_peak(self) -> float | None:
+        config, flops = self.config, self.flops_per_token or 0
+        tokens = config.max_steps * config.global_batch * config.sequence_length
+        pays = tokens * flops >= LONG_RUN_FLOPS[config.device]
+        if config.measure_peak is False or not (config.measure_peak or pays):
+            return None
+        return matmul_peak(config.device, PEAK_DTYPES[config.dtype])
 
 
-def write_machine(folder: Path, config: LoopConfig) -> None:
-    """Write what the run ran on and how much memory it took at most."""
-    facts = {
-        "device": torch.cuda.get_device_name() if config.device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "micro_batch": config.micro_batch,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-    if config.device == "cuda":
-        facts["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated()
-    (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
+def _readable(path: Path) -> Iterator[Row]:
+    """Yield the lines that are whole; a killed run may have left half a one at the end."""
+    for line in path.read_text().splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _length(tensors: list[Tensor]) -> float:
+    return float(whole(torch.nn.utils.get_total_norm(tensors)))

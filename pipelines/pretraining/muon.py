@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pipelines.pretraining.sharding import placed, whole
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration: they raise small singular values fastest and let all end between 0.7 and 1.2."""
 
@@ -40,7 +42,7 @@ class Muon(Optimizer):
             state["momentum"] = torch.zeros_like(weight)
         momentum: Tensor = state["momentum"]
         momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = orthogonal(gradient.lerp(momentum, group["momentum"]))
+        direction = placed(orthogonal(whole(gradient.lerp(momentum, group["momentum"]))), weight)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         weight.add_(direction, alpha=-group["lr"] * RMS_OF_ADAMW * math.sqrt(max(weight.shape)))
 

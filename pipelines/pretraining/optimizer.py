@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
 from pipelines.pretraining.muon import Muon
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import placed, whole
 
 
 def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
@@ -15,10 +17,8 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
 
     Muon takes the matrices of the blocks; its steps are scaled so that it shares AdamW's learning rate.
     """
-    named = list(model.named_parameters())
-    matrices = [weight for name, weight in named if weight.ndim == 2 and ".layers." in name]
-    tables = [weight for name, weight in named if weight.ndim == 2 and ".layers." not in name]
-    vectors = [weight for _, weight in named if weight.ndim != 2]
+    groups = weight_groups(model)
+    matrices, tables, vectors = groups["matrices"], groups["tables"], groups["vectors"]
     decayed = tables if config.optimizer == "muon" else [*tables, *matrices]
     adamw = AdamW(
         [
@@ -34,6 +34,15 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
         return [adamw]
     muon = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
     return [adamw, muon]
+
+
+def weight_groups(model: nn.Module) -> dict[str, list[Parameter]]:
+    """Return the weights in three groups: the blocks' matrices, the vocabulary's tables, and all vectors."""
+    groups: dict[str, list[Parameter]] = {"matrices": [], "tables": [], "vectors": []}
+    for name, weight in model.named_parameters():
+        kind = "vectors" if weight.ndim != 2 else "matrices" if ".layers." in name else "tables"
+        groups[kind].append(weight)
+    return groups
 
 
 def set_lr(optimizers: list[Optimizer], lr: float) -> None:
@@ -56,20 +65,24 @@ def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str
 
 def load_optimizer_tensors(model: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Tensor]) -> None:
     """Put a saved state back; weights that it does not name start afresh."""
-    fields: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    fields: dict[str, list[str]] = {}
+    for key in tensors:
         name, _, field = key.rpartition(":")
-        fields.setdefault(name, {})[field] = value
+        fields.setdefault(name, []).append(field)
     names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for weight in group["params"]:
-                if names[weight] in fields:
+                name = names[weight]
+                if name in fields:
                     optimizer.state[weight] = {
-                        field: value.to(weight.device) for field, value in fields[names[weight]].items()
+                        field: placed(tensors[f"{name}:{field}"], weight) for field in fields[name]
                     }
 
 
-def clip_gradients(model: nn.Module, longest: float) -> float:
-    """Scale the gradient down to length `longest` at most and return the length it had."""
-    return float(torch.nn.utils.clip_grad_norm_(model.parameters(), longest))
+def clip_gradients(model: nn.Module, longest: float, *, scale: float = 1.0) -> float:
+    """Take the loss's `scale` out of the gradient, shorten it to `longest` at most and return the length it had."""
+    if scale != 1.0:
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        torch._foreach_div_(gradients, scale)
+    return float(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), longest)))

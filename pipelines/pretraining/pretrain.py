@@ -1,33 +1,78 @@
 """The stage `pretrain`: a base model from token shards."""
 
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from pipelines.artifacts.stage import Metrics, Stage
+from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.pins import FileRoot, Root, source_files
+from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.settings import LoopConfig
 
+STATE_SUFFIXES = (".safetensors", ".json", ".jsonl")
+
+
+class ParallelConfig(StageConfig):
+    """How many processes train one model, and what each of them holds."""
+
+    model_config = ConfigDict(title="Parallelism")
+
+    processes: int = Field(1, ge=1, le=1024, description="Processes of this machine that share each batch; one a GPU.")
+    mode: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="Each process holds all weights (ddp), or its share of weights and optimizer state (fsdp)."
+    )
+
 
 class PretrainConfig(LoopConfig):
-    """Which model is trained, and how."""
+    """Which model is trained, and how.
+
+    Any number of processes sees the same samples in the same order and adds up the same gradients to rounding.
+    """
 
     model_config = ConfigDict(title="Pre-training")
+    runtime: ClassVar[frozenset[str]] = LoopConfig.runtime | {"parallel"}
+    pinned: ClassVar[frozenset[str]] = frozenset({"init_from"})
 
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
+    init_from: Path | None = Field(
+        None, description="A finished `pretrain` artifact, or its `state` output, that training goes on from."
+    )
+    parallel: ParallelConfig = Field(ParallelConfig(), description="Processes that train one model together.")
+
+    def state_folder(self) -> Path | None:
+        """Return the folder of the state that `init_from` names; raise UserError where there is none."""
+        if self.init_from is None:
+            return None
+        inner = self.init_from / "state"
+        folder = inner if inner.is_dir() else self.init_from
+        if not (folder / "state.json").is_file():
+            raise UserError(
+                f"pretrain.init_from: {str(self.init_from)!r} holds no state of a finished run; name a `pretrain` "
+                "artifact, as `gristmill artifacts list` shows them"
+            )
+        return folder
+
+    def roots(self) -> dict[str, Root]:
+        """Return the files of the state that training goes on from."""
+        folder = self.state_folder()
+        return {} if folder is None else {"init_from": FileRoot(source_files(folder, STATE_SUFFIXES))}
 
 
-def pretrain(
-    config: PretrainConfig, *, train: Path, heldout: Path, tokenizer: Path, init_from: Path | None = None, out: Path
-) -> Metrics:
+def pretrain(config: PretrainConfig, *, train: Path, heldout: Path, tokenizer: Path, out: Path) -> Metrics:
     """Write the model trained on `train`, its state for those who go on from it, and its curve.
 
-    `init_from` is the state of an earlier run: its weights, optimizer and generators are taken over, the schedule
-    starts afresh, and the samples go on where it stopped when data and seed are the same.
+    Where `init_from` names the state of an earlier run, its weights, optimizer and generators are taken over, the
+    schedule starts afresh, and the samples go on where it stopped when data and seed are the same.
     """
+    if config.parallel.processes > 1:
+        from pipelines.pretraining.launch import launch
+
+        return launch(config, {"train": train, "heldout": heldout, "tokenizer": tokenizer}, out)
     from pipelines.pretraining.causal_lm import train_base
 
-    return train_base(config, train, heldout, tokenizer, init_from, out)
+    return train_base(config, train, heldout, tokenizer, out)
 
 
-PRETRAIN = Stage("pretrain", version=1, run=pretrain, libraries=("torch", "transformers"), resumable=True)
+PRETRAIN = Stage("pretrain", version=2, run=pretrain, libraries=("torch", "transformers"), resumable=True)

@@ -1,6 +1,8 @@
 """The states of all random generators of the process, as tensors."""
 
+import hashlib
 import random
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -12,6 +14,12 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch for the dropout of a step: a step draws the same however the run came to it, each process its own."""
+    digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "little"))
 
 
 def rng_tensors() -> dict[str, Tensor]:
@@ -33,7 +41,7 @@ def rng_tensors() -> dict[str, Tensor]:
     return states
 
 
-def restore_rng(states: dict[str, Tensor]) -> None:
+def restore_rng(states: Mapping[str, Tensor]) -> None:
     """Put the generators back into saved states; those that are not named go on as they are."""
     if "python" in states:
         version, *words = states["python"].tolist()

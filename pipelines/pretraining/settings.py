@@ -2,11 +2,41 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.stage import StageConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class SpikeConfig(StageConfig):
+    """When a step's loss or gradient stands out, and what is done then."""
+
+    model_config = ConfigDict(title="Spikes")
+
+    on_spike: Literal["keep", "skip", "rewind"] = Field(
+        "skip",
+        description="Take the step all the same; leave it out; or go back, and jump over the samples read since.",
+    )
+    sigmas: float = Field(6.0, gt=0, le=1000, description="Standard deviations above the mean that make a spike.")
+    window: int = Field(
+        128, ge=8, le=10_000, description="Finite steps that mean and deviation are of; none is judged before them."
+    )
+    rewind_every: int = Field(
+        100, ge=1, le=10**7, description="Steps between two states to go back to, kept where rewinding is asked for."
+    )
+    max_rewinds: int = Field(3, ge=1, le=1000, description="Rewinds after which the next spike ends the run.")
+
+
+class PatienceConfig(StageConfig):
+    """When a run whose held-out loss no longer falls ends before its last step."""
+
+    model_config = ConfigDict(title="Early stopping")
+
+    measurements: int | None = Field(
+        None, ge=1, description="Held-out measurements without a lower loss that end the run; none never ends it."
+    )
+    min_delta: float = Field(0.0, ge=0, le=100, description="Nats that the loss must fall by to count as lower.")
 
 
 class LoopConfig(StageConfig):
@@ -17,7 +47,17 @@ class LoopConfig(StageConfig):
     """
 
     runtime: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch", "device", "threads", "log_interval", "checkpoint_every", "keep_checkpoints"}
+        {
+            "micro_batch",
+            "activation_checkpointing",
+            "device",
+            "threads",
+            "log_interval",
+            "trackers",
+            "measure_peak",
+            "checkpoint_every",
+            "keep_checkpoints",
+        }
     )
 
     sequence_length: int = Field(256, ge=8, le=1 << 17, description="Tokens the model sees at once.")
@@ -35,22 +75,38 @@ class LoopConfig(StageConfig):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")
     clip: float = Field(1.0, gt=0, description="Longest gradient; a longer one is scaled down to it.")
-    dtype: Literal["fp32", "bf16"] = Field(
+    dtype: Literal["fp32", "bf16", "fp16", "fp8"] = Field(
         "fp32", description="Arithmetic of matrix products; weights stay fp32. bf16 pays where the machine has it."
     )
     attention: Literal["sdpa", "blockwise"] = Field(
         "sdpa", description="torch's fused kernel, or plain products in blocks, which are faster on a CPU."
     )
+    attention_dropout: float = Field(0.0, ge=0, lt=1, description="Share of attention weights left out in training.")
     compile: bool = Field(False, description="Compile the model: minutes once, faster steps after; for long runs.")
     seed: int = Field(0, ge=0, lt=1 << 32, description="Draws the first weights and the order of the samples.")
     heldout_every: int = Field(50, ge=1, description="Steps between two measurements on held-out text.")
     heldout_sequences: int = Field(64, ge=1, description="Held-out sequences measured, evenly spread over the split.")
-    max_skips: int = Field(5, ge=1, description="Steps without a finite gradient, one after another, that end the run.")
+    publish: Literal["last", "best", "average"] = Field(
+        "last", description="Weights of the last step, of the lowest held-out loss, or their running average."
+    )
+    ema_decay: float = Field(0.999, gt=0, lt=1, description="Decay of the running average, kept where it is published.")
+    patience: PatienceConfig = Field(PatienceConfig(), description="Stopping early, by the held-out loss.")
+    max_skips: int = Field(5, ge=1, description="Skipped steps, one after another, that end the run.")
+    spikes: SpikeConfig = Field(SpikeConfig(), description="Steps whose loss or gradient stands out.")
 
     micro_batch: int = Field(8, ge=1, description="Sequences computed at once; the rest of a step is accumulated.")
+    activation_checkpointing: bool = Field(
+        False, description="Compute a block's activations again in the backward pass: a third more work, less memory."
+    )
     device: Literal["cpu", "cuda"] = Field("cpu", description="Where the model is trained.")
     threads: int | None = Field(None, ge=1, description="Threads of torch; none leaves its own choice.")
-    log_interval: int = Field(10, ge=1, description="Steps between two lines of the log of rates.")
+    log_interval: int = Field(10, ge=1, description="Steps between two lines of the log.")
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        ("tensorboard",), description="Where the log goes beside its own file; all of them stay on this machine."
+    )
+    measure_peak: bool | None = Field(
+        None, description="Measure the machine's peak for MFU; none does where the run is long enough to pay for it."
+    )
     checkpoint_every: int = Field(50, ge=1, description="Steps between two checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, le=100, description="Newest checkpoints kept while the run lasts.")
 

@@ -102,6 +102,12 @@ def _curve(manifests: list[Manifest], stage: str, inputs: Mapping[str, Path]) ->
     return []
 
 
+def logs_of(inputs: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
+    """Return the log of rates of every training stage whose curve is an input, where it has one."""
+    logs = {stage: inputs[stage].parent / "log" / "metrics.jsonl" for stage in CURVES if stage in inputs}
+    return {stage: rows for stage, path in logs.items() if (rows := _lines(path))}
+
+
 def _output_bytes(item: Manifest, output: str) -> int:
     return sum(entry.bytes for name, entry in item.files.items() if name.split("/")[0] == output)
 

@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 
 from pipelines.artifacts.manifest import Manifest
 from pipelines.artifacts.work import atomic_file
-from pipelines.reporting.gather import manifests_of
+from pipelines.reporting.gather import logs_of, manifests_of
 from pipelines.reporting.plots import (
     as_data_url,
     as_svg,
     cluster_plot,
+    course_plot,
     curve_plot,
     funnel_plot,
     meeting_plot,
@@ -30,7 +31,7 @@ def write_html(facts: dict[str, Any], inputs: Mapping[str, Path], out: Path) -> 
     with atomic_file(out / "report" / "report.json", out) as fresh:
         fresh.write_text(json.dumps(facts, indent=1, sort_keys=True))
     with atomic_file(out / "log" / "report.html", out) as fresh:
-        fresh.write_text(render(facts, manifests_of(inputs)), encoding="utf-8")
+        fresh.write_text(render(facts, manifests_of(inputs), logs_of(inputs)), encoding="utf-8")
     with atomic_file(out / "log" / "report.md", out) as fresh:
         fresh.write_text(plots_markdown(facts))
 
@@ -44,8 +45,10 @@ def plots_markdown(facts: dict[str, Any]) -> str:
     return "\n\n".join(f"![{title}]({as_data_url(figure)})" for title, figure in images)
 
 
-def render(facts: dict[str, Any], manifests: list[Manifest]) -> str:
-    """Return the page; text of documents and models is escaped."""
+def render(
+    facts: dict[str, Any], manifests: list[Manifest], logs: Mapping[str, list[dict[str, Any]]] | None = None
+) -> str:
+    """Return the page; text of documents and models is escaped. `logs` holds the stages' logs of rates."""
     environment = Environment(
         loader=PackageLoader("pipelines.reporting", ""),
         autoescape=select_autoescape(["html"]),
@@ -60,6 +63,9 @@ def render(facts: dict[str, Any], manifests: list[Manifest]) -> str:
         "duplicates": [_svg(draw(facts["duplicates"])) for draw in (meeting_plot, cluster_plot) if facts["duplicates"]],
         "scores": _svg(score_plot(facts["scores"])) if facts["scores"] else "",
         "curves": [_svg(curve_plot(name, curve)) for name, curve in facts["curves"].items()],
+        "courses": [
+            _svg(course_plot(name, curve, (logs or {}).get(name, []))) for name, curve in facts["curves"].items()
+        ],
     }
     return environment.get_template("report.html").render(facts=facts, manifests=manifests, plots=plots)
 

@@ -108,6 +108,21 @@ def curve_plot(name: str, curve: list[dict[str, Any]]) -> Figure:
     return figure
 
 
+def course_plot(name: str, curve: list[dict[str, Any]], log: list[dict[str, Any]]) -> Figure:
+    """Return learning rate and gradient length over the steps of a stage, and tokens a second where a log has them."""
+    panels = [("lr", "learning rate", curve), ("grad_norm", "gradient length", curve)]
+    panels += [("tokens_per_second", "tokens a second", log)] if log else []
+    figure = Figure(figsize=(7.2, 2.0), layout="constrained")
+    for axes, (field, label, rows) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        points = [(row["step"], row[field]) for row in rows if row.get(field) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=BLUE, lw=1)
+        axes.set_ylabel(label)
+        axes.set_xlabel("step")
+    figure.suptitle(name, x=0.01, ha="left", color=INK, fontsize=9)
+    return figure
+
+
 def score_plot(scores: list[dict[str, Any]]) -> Figure:
     """Return a point with its 95% interval for every score that is a share of right answers."""
     shown = [row for row in scores if row["metric"].startswith(SHARES)]

@@ -10,7 +10,7 @@ from pipelines.pretraining.pretrain import PretrainConfig, pretrain
 pytestmark = pytest.mark.gpu
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("dtype", ["bf16", "fp32", "fp16", "fp8"])
 def test_a_small_text_is_learnt_on_a_gpu(dtype: str, inputs: Any, tmp_path: Path) -> None:
     import torch
 

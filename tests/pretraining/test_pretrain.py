@@ -78,6 +78,8 @@ def test_the_curve_has_a_row_a_step_without_any_time(finished: Path) -> None:
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert [row["step"] for row in rows if "heldout_loss" in row] == [4, 8]
     assert set(rows[0]) == {"step", "loss", "lr", "grad_norm", "tokens"}
+    figures = {f"heldout_{name}" for name in ("loss", "perplexity", "bits_per_byte", "accuracy")}
+    assert set(rows[3]) - set(rows[0]) == figures
 
 
 def test_the_model_loads_in_transformers_and_keeps_its_contract(finished: Path) -> None:
@@ -108,6 +110,44 @@ def test_the_size_of_a_micro_batch_changes_the_result_by_rounding_only(
         assert one == pytest.approx(other, rel=1e-3)
 
 
+def test_heldout_perplexity_and_accuracy_are_those_of_the_whole_logits(inputs: Any, finished: Path) -> None:
+    from pipelines.pretraining.heldout import Heldout
+    from pipelines.tokens.loader import TokenShards
+
+    held = Heldout(TokenShards(inputs.heldout), inputs.tokenizer, 32, count=4, rows=4)
+    model = AutoModelForCausalLM.from_pretrained(finished / "model", local_files_only=True)
+    with torch.no_grad():
+        logits = model(held.ids_BS[:, :-1]).logits.flatten(0, 1)
+    targets = held.ids_BS[:, 1:].flatten()
+    last = curve(finished)[-1]
+    exact = torch.nn.functional.cross_entropy(logits, targets)
+    assert last["heldout_perplexity"] == pytest.approx(float(exact.exp()), rel=1e-4)
+    assert last["heldout_accuracy"] == pytest.approx(float((logits.argmax(-1) == targets).float().mean()))
+
+
+def test_activation_checkpointing_publishes_the_same_bytes(inputs: Any, finished: Path, tmp_path: Path) -> None:
+    pretrain(TINY.model_copy(update={"activation_checkpointing": True}), **inputs.named(), out=tmp_path)
+    assert published(tmp_path) == published(finished)
+
+
+def test_the_average_is_published_and_a_later_run_goes_on_with_it(inputs: Any, tmp_path: Path) -> None:
+    config = TINY.model_copy(update={"publish": "average", "ema_decay": 0.9})
+    pretrain(config, **inputs.named(), out=tmp_path / "first")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "first" / "model", local_files_only=True)
+    held = load_file(tmp_path / "first" / "state" / "averages.safetensors")
+    weights = load_file(tmp_path / "first" / "state" / "model.safetensors")
+    for name, weight in model.named_parameters():
+        assert torch.equal(held[f"average:{name}"], weight) and not torch.equal(weights[name], weight)
+    longer = config.model_copy(update={"max_steps": 1, "warmup_steps": 0, "lr": 1e-9, "init_from": tmp_path / "first"})
+    pretrain(longer, **inputs.named(), out=tmp_path / "second")
+    later = load_file(tmp_path / "second" / "state" / "averages.safetensors")
+    kept = (1 + 9) / (10 + 9)  # the ninth step drawn into it
+    assert later.pop("average:updates") == held.pop("average:updates") + 1 == 9
+    for name, average in held.items():
+        expected = average * kept + weights[name.removeprefix("average:")] * (1 - kept)
+        assert torch.allclose(later[name], expected, atol=1e-6)
+
+
 def test_a_run_again_in_the_same_folder_has_nothing_to_do(inputs: Any, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     shutil.copytree(finished, out)
@@ -134,13 +174,13 @@ def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_taken(
 def test_checkpoints_of_other_settings_are_refused(inputs: Any, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    with pytest.raises(UserError, match="other settings or data"):
-        pretrain(TINY.model_copy(update={"lr": 1e-3}), **inputs.named(), out=out)
+    with pytest.raises(UserError, match=r"other settings or data \(config.clip: 1.0 → 2.0; config.lr: 0.002 → 0.001\)"):
+        pretrain(TINY.model_copy(update={"lr": 1e-3, "clip": 2.0}), **inputs.named(), out=out)
 
 
 def test_a_run_goes_on_from_the_state_of_another(inputs: Any, finished: Path, tmp_path: Path) -> None:
-    longer = TINY.model_copy(update={"max_steps": 4, "warmup_steps": 0})
-    metrics = pretrain(longer, **inputs.named(), init_from=finished / "state", out=tmp_path)
+    longer = TINY.model_copy(update={"max_steps": 4, "warmup_steps": 0, "init_from": finished})
+    metrics = pretrain(longer, **inputs.named(), out=tmp_path)
     assert curve(tmp_path)[0]["loss"] < curve(finished)[0]["loss"] - 0.5
     state = json.loads((tmp_path / "state" / "state.json").read_text())
     assert state["next_sample"] == (8 + 4) * 4 and metrics["steps"] == 4
@@ -150,9 +190,9 @@ def test_a_run_goes_on_from_the_state_of_another(inputs: Any, finished: Path, tm
 def test_a_state_of_another_kind_of_run_is_refused(
     field: str, other: str, inputs: Any, finished: Path, tmp_path: Path
 ) -> None:
-    config = TINY.model_copy(update={field: other})
+    config = TINY.model_copy(update={field: other, "init_from": finished / "state"})
     with pytest.raises(UserError, match=f"its {field} is '{getattr(TINY, field)}' and this run's is '{other}'"):
-        pretrain(config, **inputs.named(), init_from=finished / "state", out=tmp_path)
+        pretrain(config, **inputs.named(), out=tmp_path)
 
 
 def test_a_held_out_split_longer_or_shorter_than_a_sequence_is_measured(inputs: Any) -> None:
@@ -213,9 +253,10 @@ print(json.dumps({"kills": kills, "status": status}))
 
 def test_a_run_killed_at_any_moment_ends_in_the_same_bytes(inputs: Any, tmp_path: Path) -> None:
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
-    config = TINY.model_copy(update={"max_steps": 24, "checkpoint_every": 2})
+    changes = {"micro_batch": 2, "publish": "average", "attention_dropout": 0.1}
+    config = TINY.model_copy(update={"max_steps": 24, "checkpoint_every": 2, **changes})
     facts = {
-        "config": config.model_dump(),
+        "config": config.model_dump(mode="json"),
         "inputs": {name: str(path) for name, path in inputs.named().items()},
         "calm": str(calm),
         "disturbed": str(disturbed),

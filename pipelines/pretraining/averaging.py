@@ -1,0 +1,80 @@
+"""Further copies of the weights that a run keeps for the sake of what it publishes: their running average, the best."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.artifacts.errors import UserError
+from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import placed
+
+AVERAGE, BEST = "average:", "best:"
+UPDATES = AVERAGE + "updates"
+"""How many steps were drawn into the average."""
+
+
+class Averages:
+    """The running average of the weights or those of the lowest held-out loss, where the config publishes them.
+
+    Each is one more copy of the weights in memory and in every checkpoint.
+    """
+
+    def __init__(self, model: nn.Module, config: LoopConfig) -> None:
+        self.model, self.publish, self.decay = model, config.publish, config.ema_decay
+        self.held: dict[str, Tensor] = {}
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Forget the past: the copies begin as the weights are now."""
+        self.held = {}
+        if self.publish == "average":
+            self.held = {AVERAGE + name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+            self.held[UPDATES] = torch.zeros(1, dtype=torch.int64)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Draw the weights, which a step has changed, into the average.
+
+        Its decay rises from .18 to the configured one, so that the first, random weights are soon forgotten.
+        """
+        if self.publish != "average":
+            return
+        self.held[UPDATES] += 1
+        taken = int(self.held[UPDATES])
+        decay = min(self.decay, (1 + taken) / (10 + taken))
+        names, weights = zip(*self.model.named_parameters(), strict=True)
+        torch._foreach_lerp_([self.held[AVERAGE + name] for name in names], list(weights), 1 - decay)
+
+    def keep_best(self) -> None:
+        """Keep the weights as they are now, since none had a lower held-out loss."""
+        if self.publish == "best":
+            self.held = {BEST + name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what a checkpoint holds of this, by name."""
+        return dict(self.held)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what a checkpoint held; begin afresh where it held no such copies."""
+        self.start_over()
+        prefix = {"average": AVERAGE, "best": BEST}.get(self.publish)
+        weights = dict(self.model.named_parameters())
+        for name in tensors:
+            if prefix and name.startswith(prefix):
+                held = tensors[name]
+                weight = weights.get(name.removeprefix(prefix))
+                self.held[name] = held.clone() if weight is None else placed(held, weight.detach()).clone()
+
+    @torch.no_grad()
+    def into_model(self) -> None:
+        """Put the weights that are to be published into the model; those of the last step are there already.
+
+        Raises UserError where the best are asked for and none was measured.
+        """
+        if self.publish == "best" and not self.held:
+            raise UserError("publish: 'best' needs a held-out loss and none was finite; set publish to 'last'")
+        for name, weight in self.model.named_parameters():
+            for prefix in (AVERAGE, BEST):
+                if prefix + name in self.held:
+                    weight.copy_(self.held[prefix + name])

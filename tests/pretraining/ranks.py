@@ -1,0 +1,94 @@
+"""Runs jobs of pre-training in forked processes that meet as ranks of one run; torch is imported once.
+
+Requests come as JSON lines on standard input, answers leave as JSON lines on standard output.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.artifacts import work
+from pipelines.pretraining import causal_lm, saving
+from pipelines.pretraining.loop import Loop
+from pipelines.pretraining.pretrain import PretrainConfig
+from pipelines.pretraining.worker import join
+from pipelines.pretraining.world import ALONE, World
+
+
+def rank(request: dict[str, Any], number: int) -> None:
+    """Train as one rank and write what it holds and what it counted."""
+    config = PretrainConfig.model_validate_json(json.dumps(request["config"]))
+    out, size = Path(request["out"]), config.parallel.processes
+    torch.set_num_threads(1)
+    world = ALONE if size == 1 else join(config, Path(request["store"]), number, size)
+    told: dict[str, Any] = {}
+    watched(request, world, told)
+    inputs = {name: Path(path) for name, path in request["inputs"].items()}
+    metrics = causal_lm.train_base(config, **inputs, out=out, world=world)
+    world.wait()
+    (out / f"told-{number}.json").write_text(json.dumps({**told, "metrics": metrics}))
+
+
+def watched(request: dict[str, Any], world: World, told: dict[str, Any]) -> None:
+    """Note the bytes that a rank holds after its last step, and die or be stopped where the request says."""
+    stopped, killed, torn = request.get("stop_at"), request.get("kill_at"), request.get("kill_in_save")
+    take, write = Loop._step, saving.write_files
+
+    def step(loop: Loop, stop: Any) -> Any:
+        held = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in loop.model.parameters()]
+        told["bytes"] = sum(part.numel() * part.element_size() for part in held)
+        told["optimizer_bytes"] = sum(
+            (value.to_local() if hasattr(value, "to_local") else value).nbytes
+            for optimizer in loop.optimizers
+            for fields in optimizer.state.values()
+            for value in fields.values()
+        )
+        if loop.position.step == stopped and world.rank == world.size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if loop.position.step == killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take(loop, stop)
+
+    def torn_write(folder: Path, *arguments: Any) -> None:
+        if int(folder.stem.removeprefix("step-")) == torn:
+            folder.mkdir(parents=True)
+            (folder / "model.safetensors").write_bytes(b"half a f")
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(folder, *arguments)
+
+    Loop._step = step  # type: ignore[method-assign]
+    saving.write_files = torn_write  # type: ignore[assignment]
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        children = []
+        for number in range(request["config"]["parallel"]["processes"]):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    rank(request, number)
+                    status = 0
+                except BaseException:
+                    traceback.print_exc()
+                    raise
+                finally:
+                    sys.stderr.flush()
+                    os._exit(status)
+            children.append(child)
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        sys.stdout.write(json.dumps({"statuses": statuses, "work": work.PROGRESS}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
