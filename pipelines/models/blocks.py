@@ -121,6 +121,8 @@ def _blocks(query_BHSE: Tensor, key_BKSE: Tensor, starts_BS: Tensor | None) -> I
     group = heads // key_heads
     at_once = min(max(SCORES // (group * BLOCK * length), 1), key_heads)
     future = query_BHSE.new_full((BLOCK, BLOCK), -torch.inf).triu(1)
+    if starts_BS is not None and not starts_BS.any():
+        starts_BS = None
     firsts = None if starts_BS is None else starts_BS[:, ::BLOCK].tolist()
     for row in range(batch):
         for number, start in enumerate(range(0, length, BLOCK)):

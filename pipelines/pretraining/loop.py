@@ -14,6 +14,7 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
 from pipelines.pretraining.checkpoint import Checkpoints, Snapshot
+from pipelines.pretraining.compiling import compile_blocks, is_compiled
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.monitor import RateLog, write_machine
 from pipelines.pretraining.optimizer import build_optimizers, load_optimizer_tensors
@@ -65,8 +66,8 @@ class Loop:
 
     def __init__(self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path) -> None:
         self.model, self.objective, self.config, self.out = model.to(config.device), objective, config, out
-        if config.compile:
-            model.get_submodule("model").compile()
+        if is_compiled(config, model):
+            compile_blocks(model)
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
         self.step = TrainingStep(model, self.optimizers, objective.loss, config)
         self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints)

@@ -48,6 +48,12 @@ def with_gradients(made: Case, out: Tensor) -> list[Tensor]:
     return [out, *torch.autograd.grad((out * made.weights).sum(), made.inputs)]
 
 
+def assert_near(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    """Within 3e-6 of 1 or of the largest value: a gradient of a shared key is a sum over hundreds of terms."""
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine - other).abs().max() <= 3e-6 * max(1.0, float(other.detach().abs().max()))
+
+
 def seen_by_documents(position_ids: Tensor) -> Tensor:
     document = (position_ids == 0).cumsum(1)
     length = position_ids.shape[1]
@@ -71,8 +77,7 @@ def test_blockwise_attention_equals_the_fused_kernel_in_output_and_gradients(
 ) -> None:
     made = case(batch, *heads, length, width)
     ours, theirs = with_gradients(made, blockwise(made)), with_gradients(made, fused(made))
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other, atol=3e-6, rtol=3e-6 if mine is ours[0] else 1e-5)
+    assert_near(ours, theirs)
 
 
 @settings(deadline=None, max_examples=30)
@@ -84,8 +89,7 @@ def test_no_token_sees_behind_the_start_of_its_document(data: st.DataObject) -> 
     made = case(2, 4, 2, length, 16)
     ours = with_gradients(made, blockwise(made, position_ids))
     theirs = with_gradients(made, fused(made, seen_by_documents(position_ids)))
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine, other, atol=3e-6, rtol=1e-5)
+    assert_near(ours, theirs)
 
 
 def test_keys_of_earlier_documents_are_not_even_read() -> None:
