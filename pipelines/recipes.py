@@ -97,7 +97,7 @@ def small() -> FullConfig:
         {
             "tokenizer.vocab_size": 32768,
             "pretrain": {"size": "small", "sequence_length": 1024, "global_batch": 512, "max_steps": 10_000}
-            | {"dtype": "bf16", "optimizer": "adamw", "compile": True, "device": "cuda", "lr": 6e-4}
+            | {"dtype": "bf16", "optimizer": "adamw", "compile": "always", "device": "cuda", "lr": 6e-4}
             | {"warmup_steps": 500, "heldout_every": 500, "checkpoint_every": 500, "micro_batch": 32},
             "sft": {"max_steps": 1_000, "dtype": "bf16", "device": "cuda", "lr": 2e-5, "warmup_steps": 50},
             "reward": {"max_steps": 500, "dtype": "bf16", "device": "cuda", "lr": 1e-5},

@@ -1,9 +1,4 @@
-"""Causal attention in blocks of queries by plain matrix products: on a CPU faster than the fused kernel of torch.
-
-A block of queries meets only the keys up to its end, so the upper half of the score matrix is never computed. The
-scores are kept for the backward pass, so memory grows with the square of the length: for long sequences and GPUs the
-fused kernel stays the better choice.
-"""
+"""The attention `blockwise` of transformers' models: our own operator, on a CPU faster than torch's fused kernel."""
 
 from typing import Any
 
@@ -11,8 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
-BLOCK = 128
-"""Queries in a block."""
+from pipelines.models.blocks import causal_attention
 
 
 def register_blockwise() -> None:
@@ -33,28 +27,27 @@ def blockwise_attention(
     value_BKSE: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
+    dropout: float = 0.0,
+    position_ids: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Return causal attention, `[batch, sequence, heads, head width]`, and no weights; dropout is not supported.
+    """Return causal attention, `[batch, sequence, heads, head width]`, and no weights.
 
-    Raises ValueError for a mask or cached keys: it is made for training.
+    Where `position_ids`, `[batch or 1, sequence]`, do not go on by one, a document starts, and no query sees behind the
+    start of its own. Raises ValueError for a mask, cached keys or dropout: it is made for pre-training.
     """
-    batch, heads, length, width = query_BHSE.shape
-    kv_heads = key_BKSE.shape[1]
-    if attention_mask is not None or key_BKSE.shape[2] != length:
-        raise ValueError("blockwise attention takes whole sequences without a mask; use sdpa to generate")
-    query = (query_BHSE * scaling).reshape(batch * kv_heads, -1, length, width)
-    key = key_BKSE.reshape(batch * kv_heads, 1, length, width)
-    value = value_BKSE.reshape(batch * kv_heads, 1, length, width)
-    future = torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=query.device).triu(1)
-    blocks = [_block(query, key, value, future, start) for start in range(0, length, BLOCK)]
-    return torch.cat(blocks, dim=2).view(batch, heads, length, width).transpose(1, 2).contiguous(), None
+    if attention_mask is not None or key_BKSE.shape[2] != query_BHSE.shape[2] or dropout:
+        raise ValueError("blockwise attention takes whole sequences without mask or dropout; use sdpa for those")
+    device = query_BHSE.device.type
+    if torch.is_autocast_enabled(device):  # which casts for torch's own operators only; rotary positions give fp32
+        dtype = torch.get_autocast_dtype(device)
+        query_BHSE, key_BKSE, value_BKSE = query_BHSE.to(dtype), key_BKSE.to(dtype), value_BKSE.to(dtype)
+    starts = None if position_ids is None else document_starts(position_ids).expand(len(query_BHSE), -1)
+    return causal_attention(query_BHSE, key_BKSE, value_BKSE, starts, scaling), None
 
 
-def _block(query: Tensor, key: Tensor, value: Tensor, future: Tensor, start: int) -> Tensor:
-    """Return the attention of the queries from `start` on over the keys up to their own."""
-    rows = query[:, :, start : start + BLOCK]
-    end = start + rows.shape[2]
-    scores = rows @ key[:, :, :end].transpose(2, 3)
-    scores[..., start:].masked_fill_(future[: rows.shape[2], : rows.shape[2]], float("-inf"))
-    return scores.softmax(-1).to(value.dtype) @ value[:, :, :end]
+def document_starts(position_ids_BS: Tensor) -> Tensor:
+    """Return at which place of its row the document of each token starts, in the same shape."""
+    places = torch.arange(position_ids_BS.shape[1], device=position_ids_BS.device).expand_as(position_ids_BS)
+    goes_on = position_ids_BS.diff(dim=1, prepend=position_ids_BS[:, :1] - 1) == 1
+    return places.masked_fill(goes_on, 0).cummax(1).values

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-SizeName = Literal["tiny", "smoke", "mini", "demo", "small", "base"]
+SizeName = Literal["tiny", "smoke", "mini", "demo", "compact", "small", "base"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ SIZES: dict[SizeName, Size] = {
     "smoke": Size(n_layer=4, d_model=128, n_head=4, n_kv_head=4, d_ff=384),
     "mini": Size(n_layer=4, d_model=192, n_head=3, n_kv_head=3, d_ff=512),
     "demo": Size(n_layer=6, d_model=256, n_head=4, n_kv_head=4, d_ff=704),
+    "compact": Size(n_layer=8, d_model=384, n_head=6, n_kv_head=6, d_ff=1024),
     "small": Size(n_layer=12, d_model=768, n_head=12, n_kv_head=12, d_ff=2048),
     "base": Size(n_layer=16, d_model=2048, n_head=32, n_kv_head=8, d_ff=8192),
 }

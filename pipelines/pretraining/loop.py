@@ -15,6 +15,7 @@ from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
 from pipelines.pretraining.averaging import Averages
 from pipelines.pretraining.checkpoint import Snapshot
+from pipelines.pretraining.compiling import compile_blocks, is_compiled
 from pipelines.pretraining.early_stopping import note_heldout
 from pipelines.pretraining.faults import Answer, Watch, check_skips
 from pipelines.pretraining.losses import IGNORED
@@ -69,8 +70,8 @@ class Loop:
         self.model, self.objective, self.config, self.world = model.to(config.device), objective, config, world
         self.out, self.log = out, out / "log" if world.first else progress_dir(out) / f"log-{world.rank}"
         prepare(model, config)
-        if config.compile:
-            model.get_submodule("model").compile()
+        if is_compiled(config, model):
+            compile_blocks(model)
         self.loss = SpreadLoss(self.model, objective.loss, world, config.device)
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
         self.step = TrainingStep(model, self.optimizers, self.loss, config, world)

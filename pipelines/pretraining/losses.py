@@ -14,6 +14,8 @@ CHUNK = 1024
 """Tokens whose scores are in memory at once."""
 
 ChunkLoss = Callable[..., Tensor]
+Gradient = Callable[..., tuple[Tensor, Tensor]]
+"""Returns a chunk's loss and its gradient by the logits, which it may overwrite."""
 
 
 def vocabulary_loss(hidden_NE: Tensor, weight_VE: Tensor, loss: ChunkLoss, *others: Tensor) -> Tensor:
@@ -26,7 +28,8 @@ def vocabulary_loss(hidden_NE: Tensor, weight_VE: Tensor, loss: ChunkLoss, *othe
     if not torch.is_grad_enabled():
         chunks = _chunks(hidden_NE, *others)
         return torch.stack([loss(F.linear(part, weight_VE), *rest) for part, *rest in chunks]).sum()
-    total: Tensor = _ChunkedLoss.apply(hidden_NE, weight_VE, loss, *others)  # type: ignore[no-untyped-call]
+    gradient = _cross_entropy_gradient if loss is summed_cross_entropy else _differentiated(loss)
+    total: Tensor = _ChunkedLoss.apply(hidden_NE, weight_VE, gradient, *others)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -37,20 +40,21 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, loss: ChunkLoss, *others: Tensor) -> Tensor:
-        weight = weight_VE.detach().requires_grad_()
+    def forward(ctx: Any, hidden_NE: Tensor, weight_VE: Tensor, gradient: Gradient, *others: Tensor) -> Tensor:
+        device = hidden_NE.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_NE.dtype
+        weight = weight_VE.to(dtype)  # once, and not for each chunk
         total = hidden_NE.new_zeros((), dtype=torch.float32)
-        grad_weight = torch.zeros_like(weight_VE)
-        grads = []
-        for part, *rest in _chunks(hidden_NE.detach(), *others):
-            with torch.enable_grad():
-                chunk = part.requires_grad_()
-                value = loss(F.linear(chunk, weight), *rest)
-            grad_chunk, grad = torch.autograd.grad(value, (chunk, weight))
-            total += value.detach()
-            grad_weight += grad
-            grads.append(grad_chunk)
-        ctx.save_for_backward(torch.cat(grads), grad_weight)
+        grad_hidden, grad_weight = torch.empty_like(hidden_NE), torch.zeros_like(weight_VE)
+        for grad_part, part, *rest in _chunks(grad_hidden, hidden_NE.to(dtype), *others):
+            value, grad_logits = gradient(F.linear(part, weight), *rest)
+            total += value
+            grad_part.copy_(grad_logits @ weight)
+            if dtype == weight_VE.dtype:
+                grad_weight.addmm_(grad_logits.mT, part)
+            else:
+                grad_weight += grad_logits.mT @ part
+        ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
     @staticmethod
@@ -63,6 +67,29 @@ class _ChunkedLoss(torch.autograd.Function):
 def summed_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
     """Return the cross-entropy summed over the targets that count, in nats and fp32."""
     return F.cross_entropy(logits_NV.float(), targets_N, ignore_index=IGNORED, reduction="sum")
+
+
+def _cross_entropy_gradient(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the summed cross-entropy and its gradient, softmax less one at the target, in place of fp32 logits."""
+    counted_N1 = (targets_N != IGNORED)[:, None]
+    ids_N1 = targets_N[:, None].where(counted_N1, 0)
+    scores_NV = logits_NV.float()
+    expected_N1, highest_N1 = scores_NV.gather(1, ids_N1), scores_NV.amax(1, keepdim=True)
+    sums_N1 = scores_NV.sub_(highest_N1).exp_().sum(1, keepdim=True)
+    value = (sums_N1.log() + (highest_N1 - expected_N1))[counted_N1].sum()
+    scores_NV.mul_(counted_N1 / sums_N1).scatter_add_(1, ids_N1, -counted_N1.to(scores_NV.dtype))
+    return value, scores_NV.to(logits_NV.dtype)
+
+
+def _differentiated(loss: ChunkLoss) -> Gradient:
+    """Return the gradient of a loss that has no closed form here."""
+
+    def gradient(logits_NV: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            value = loss(logits_NV.requires_grad_(), *others)
+        return value.detach(), torch.autograd.grad(value, logits_NV)[0]
+
+    return gradient
 
 
 def causal_cross_entropy(model: Any, inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:

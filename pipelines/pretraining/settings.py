@@ -82,7 +82,10 @@ class LoopConfig(StageConfig):
         "sdpa", description="torch's fused kernel, or plain products in blocks, which are faster on a CPU."
     )
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="Share of attention weights left out in training.")
-    compile: bool = Field(False, description="Compile the model: minutes once, faster steps after; for long runs.")
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Compile the model's blocks: a minute or two once, faster steps after; auto: long runs only.",
+    )
     seed: int = Field(0, ge=0, lt=1 << 32, description="Draws the first weights and the order of the samples.")
     heldout_every: int = Field(50, ge=1, description="Steps between two measurements on held-out text.")
     heldout_sequences: int = Field(64, ge=1, description="Held-out sequences measured, evenly spread over the split.")
