@@ -34,6 +34,7 @@ from pipelines.finetuning.sft import SFT
 from pipelines.pretraining.pretrain import PRETRAIN
 from pipelines.reporting.report import REPORT
 from pipelines.serving.package import PACKAGE
+from pipelines.tokens.export_shards import EXPORT_SHARDS
 from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
 
@@ -152,6 +153,8 @@ def pretrain(config: PretrainProductConfig, run: Run) -> Base:
     corpus = prepare_corpus(config, run)
     tokenizer = run(TOKENIZER, config.tokenizer, documents=corpus.clean["documents"])
     shards = run(SHARD, config.shard, documents=corpus.clean["documents"], tokenizer=tokenizer["tokenizer"])
+    if config.export_shards.formats:
+        run(EXPORT_SHARDS, config.export_shards, train=shards["train"], heldout=shards["heldout"])
     model = run(
         PRETRAIN,
         config.pretrain,

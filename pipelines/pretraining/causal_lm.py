@@ -1,5 +1,7 @@
 """Next-token prediction on token shards: the checks, the objective, and what is published."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,34 @@ from pipelines.pretraining.publish import publish_base
 from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine
 from pipelines.pretraining.rng import seed_all
 from pipelines.tokens.loader import Samples, TokenShards
+from pipelines.tokens.mixing import Corpus, Mixture, seed_of
+from pipelines.tokens.positions import document_positions
+from pipelines.tokens.prefetch import Prefetched
 
 
 class NextToken:
-    """The objective of pre-training: the windows in the seed's order, from the global sample `first` on."""
+    """The objective of pre-training: the windows in the seed's order, from the global sample `first` on.
+
+    Every target counts, a `<|bos|>` behind a document as well: it is how the model says that the document is over, and
+    with `document_mask` no more of the next one is seen than that.
+    """
 
     stage = "pretrain"
 
-    def __init__(self, samples: Samples, heldout: Heldout, *, first: int, global_batch: int, fingerprint: str) -> None:
-        self.samples, self.heldout = samples, heldout
+    def __init__(
+        self,
+        mixture: Mixture,
+        heldout: Heldout,
+        *,
+        first: int,
+        global_batch: int,
+        fingerprint: str,
+        document_mask: bool = False,
+    ) -> None:
+        self.mixture, self.heldout, self.document_mask = mixture, heldout, document_mask
         self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
+        self._slice = (0, global_batch)
+        self._ahead = Prefetched(self._reading(*self._slice))
 
     def next_sample(self, step: int) -> int:
         """Return the global number of the first sample of a step."""
@@ -35,11 +55,35 @@ class NextToken:
 
     def batch(self, step: int) -> Batch:
         """Return the windows of a step."""
-        return self.samples.take(self.next_sample(step), self.global_batch)
+        return self.rows(step, 0, self.global_batch)
+
+    def rows(self, step: int, start: int, stop: int) -> Batch:
+        """Return rows `start` to before `stop` of a step's windows; those of the next steps are read meanwhile."""
+        if self._slice != (start, stop):
+            self._slice, self._ahead = (start, stop), Prefetched(self._reading(start, stop))
+        return self._ahead(step)
+
+    def _reading(self, start: int, stop: int) -> Callable[[int], Batch]:
+        # It holds no reference to this object, whose end is the end of the thread.
+        mixture, first, size = self.mixture, self.first, self.global_batch
+        return lambda step: mixture.take(first + step * size + start, stop - start)
+
+    def document_ids(self, step: int) -> list[str]:
+        """Return the ids of the documents of a step, each once.
+
+        On an image without pyarrow, which reads them, it is the places of the windows in their streams instead.
+        """
+        places = self.mixture.places(self.next_sample(step), self.global_batch)
+        if find_spec("pyarrow") is None:
+            return [f"{folder}[{start}:{end}]" for folder, spans in places.items() for start, end in spans]
+        from pipelines.tokens.spans import Spans
+
+        return [name for folder, spans in places.items() for name in Spans(folder).documents(spans)]
 
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy."""
-        return causal_cross_entropy(model, inputs, targets)
+        positions = document_positions(inputs) if self.document_mask else None
+        return causal_cross_entropy(model, inputs, targets, positions)
 
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
@@ -52,17 +96,27 @@ def train_base(
     """Train a base model and publish it, its state and its curve; return the last figures."""
     use_machine(config)
     shards, held = TokenShards(train), TokenShards(heldout)
-    check_vocabulary(tokenizer, shards, held)
+    others = [TokenShards(corpus.shards) for corpus in config.mixture.corpora]
+    check_vocabulary(tokenizer, shards, held, *others)
     check_special_ids(tokenizer)
     facts = run_facts(config, train, shards.tokenizer_digest)
     state = None if init_from is None else read_state(init_from, facts)
     objective = NextToken(
-        Samples(shards, config.sequence_length, config.seed),
-        Heldout(held, tokenizer, config.sequence_length, count=config.heldout_sequences, rows=config.micro_batch),
+        mixture_of(config, shards, others),
+        Heldout(
+            held,
+            tokenizer,
+            config.sequence_length,
+            count=config.heldout_sequences,
+            rows=config.micro_batch,
+            document_mask=config.document_mask,
+        ),
         first=first_sample(state, facts),
         global_batch=config.global_batch,
-        fingerprint=fingerprint(config, train, heldout, init_from),
+        fingerprint=fingerprint(config, train, heldout, init_from, *(other.folder for other in others)),
+        document_mask=config.document_mask,
     )
+    objective.mixture.require(objective.first, objective.next_sample(config.max_steps))
     seed_all(config.seed)
     model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
     loop = Loop(model, objective, config, out)
@@ -72,4 +126,29 @@ def train_base(
     write_state(out / "state", loop.snapshot(), facts, objective.next_sample(loop.position.step))
     write_curve(out, loop.position.curve)
     publish_base(model, tokenizer, out / "model")
-    return {"parameters": float(count_parameters(config.size, shards.vocab_size)), **loop.figures()}
+    return {
+        "parameters": float(count_parameters(config.size, shards.vocab_size)),
+        **loop.figures(),
+        **_tokens_by_corpus(objective, loop.position.step),
+    }
+
+
+def mixture_of(config: PretrainConfig, own: TokenShards, others: list[TokenShards]) -> Mixture:
+    """Return the run's own corpus and the others, which come from outside the store and are verified."""
+    for shards in others:
+        shards.verify()
+    mixture = config.mixture
+    shares = [(mixture.weight, mixture.max_epochs), *((other.weight, other.max_epochs) for other in mixture.corpora)]
+    return Mixture(
+        [
+            Corpus(Samples(shards, config.sequence_length, seed_of(config.seed, number)), *share)
+            for number, (shards, share) in enumerate(zip((own, *others), shares, strict=True))
+        ]
+    )
+
+
+def _tokens_by_corpus(objective: NextToken, steps: int) -> Metrics:
+    """Return how many tokens of each corpus the steps saw; nothing where there is but one."""
+    own, *others = objective.mixture.tokens(objective.first, objective.next_sample(steps))
+    counts = {"own": own, **{f"corpora.{number}": tokens for number, tokens in enumerate(others)}}
+    return {f"tokens.{name}": float(tokens) for name, tokens in counts.items()} if others else {}

@@ -12,16 +12,26 @@ from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.losses import causal_cross_entropy
 from pipelines.tokens.digest import tokenizer_contract
 from pipelines.tokens.loader import TokenShards
+from pipelines.tokens.positions import document_positions
 
 
 class Heldout:
     """`count` windows, evenly spread over the split, the same at every measurement."""
 
-    def __init__(self, shards: TokenShards, tokenizer: Path, sequence_length: int, *, count: int, rows: int) -> None:
+    def __init__(
+        self,
+        shards: TokenShards,
+        tokenizer: Path,
+        sequence_length: int,
+        *,
+        count: int,
+        rows: int,
+        document_mask: bool = False,
+    ) -> None:
         if shards.tokens < 2:
             raise UserError(f"heldout: {shards.folder} has no token to predict; hold out more documents")
         windows = (shards.tokens - 1) // sequence_length
-        self.count, self.rows = min(count, windows), rows
+        self.count, self.rows, self.document_mask = min(count, windows), rows, document_mask
         self.length = min(sequence_length, shards.tokens - 1)
         starts = [number * windows // self.count * sequence_length for number in range(self.count)] or [0]
         ids = [torch.from_numpy(shards.window(start, self.length + 1).astype("int64")) for start in starts]
@@ -36,7 +46,9 @@ class Heldout:
         device = model.lm_head.weight.device
         total = 0.0
         for ids in torch.split(self.ids_BS, self.rows):
-            total += float(causal_cross_entropy(model, ids[:, :-1].to(device), ids[:, 1:].to(device)))
+            inputs, targets = ids[:, :-1].to(device), ids[:, 1:].to(device)
+            positions = document_positions(inputs) if self.document_mask else None
+            total += float(causal_cross_entropy(model, inputs, targets, positions))
         return {
             "heldout_loss": total / self.ids_BS[:, 1:].numel(),
             "heldout_bits_per_byte": total / math.log(2) / max(self.bytes, 1),
