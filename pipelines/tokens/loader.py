@@ -6,6 +6,7 @@ of workers, so the whole state of a loader is the index of its next sample.
 
 import json
 from bisect import bisect_right
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,8 +29,8 @@ INDEX_FILE = "index.json"
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 REMEDY = "run `gristmill artifacts verify` and build it again"
 PAD_ID = SPECIAL_TOKENS.index(PAD)
-CHUNK = 1 << 20
-"""Samples whose windows are looked up at once where they are only counted."""
+BLOCK = 1 << 12
+"""Samples whose windows are drawn at once: a few of them would cost nearly as much."""
 
 
 class TokenShards:
@@ -52,7 +53,7 @@ class TokenShards:
             self._checksums = {folder / shard["file"]: shard.get("sha256") for shard in index["shards"]}
         except FileNotFoundError:
             raise UserError(f"shards: {folder / INDEX_FILE} does not exist; name a split of shards") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(f"shards: {folder / INDEX_FILE} cannot be read ({error!r}); {REMEDY}") from error
         if self.vocab_size > np.iinfo(self.dtype).max + 1:
             known = f"says {self.dtype.name} ids for a vocabulary of {self.vocab_size:,}"
@@ -107,10 +108,13 @@ class TokenShards:
         bounds = np.array(self._starts)
         files = np.searchsorted(bounds, starts, side="right") - 1
         whole = starts + length <= bounds[files + 1]
-        found = np.empty((len(starts), length), self.dtype)
+        found: Tokens = np.empty((len(starts), length), self.dtype)
         for number in np.unique(files[whole]):
-            chosen = np.flatnonzero(whole & (files == number))
-            found[chosen] = sliding_window_view(self._maps[number], length)[starts[chosen] - bounds[number]]
+            chosen = whole & (files == number)
+            windows = sliding_window_view(self._maps[number], length)[starts[chosen] - bounds[number]]
+            if len(windows) == len(found):
+                return windows
+            found[chosen] = windows
         for row in np.flatnonzero(~whole):  # at most one a file
             found[row] = self.window(int(starts[row]), length)
         return found
@@ -121,6 +125,11 @@ def _inside(folder: Path, name: str) -> Path:
     if Path(name).name != name:
         raise ValueError(f"{name!r} is no file name")
     return folder / name
+
+
+def _shifted(ids: Tokens) -> tuple[Integers, Integers]:
+    """Return all columns but the last and all but the first."""
+    return ids[:, :-1].astype(np.int64), ids[:, 1:].astype(np.int64)
 
 
 class Samples:
@@ -135,6 +144,7 @@ class Samples:
     def __init__(self, shards: TokenShards, sequence_length: int, seed: int) -> None:
         self.shards, self.sequence_length, self.seed = shards, sequence_length, seed
         self.windows = -(-shards.tokens // sequence_length)
+        self._drawn = lru_cache(maxsize=4)(self._draw)
         self.tail = shards.tokens - (self.windows - 1) * sequence_length
         if shards.tokens < sequence_length:
             raise UserError(
@@ -148,19 +158,27 @@ class Samples:
 
     def windows_of(self, numbers: Integers) -> Integers:
         """Return which windows are these global samples; numbers go on counting from epoch to epoch."""
-        return drawn(numbers, self.windows, seed=self.seed)
+        blocks = numbers // BLOCK
+        found = np.empty_like(numbers)
+        for block in np.unique(blocks).tolist():
+            inside = blocks == block
+            found[inside] = self._drawn(block)[numbers[inside] - block * BLOCK]
+        return found
+
+    def _draw(self, block: int) -> Integers:
+        return drawn(np.arange(block * BLOCK, (block + 1) * BLOCK), self.windows, seed=self.seed)
 
     def read(self, numbers: Integers) -> tuple[Integers, Integers]:
         """Return inputs and targets, `[numbers, sequence_length]` each, of these global samples."""
         windows, length = self.windows_of(numbers), self.sequence_length
-        short = np.flatnonzero(windows == self.windows - 1)
-        inner = np.flatnonzero(windows != self.windows - 1)
+        short = windows == self.windows - 1
+        if not short.any():
+            return _shifted(self.shards.rows(windows * length, length + 1))
         ids = np.empty((len(windows), length + 1), self.shards.dtype)
-        ids[inner] = self.shards.rows(windows[inner] * length, length + 1)
-        if len(short):
-            ids[short, : self.tail] = self.shards.window(self.shards.tokens - self.tail, self.tail)
-            ids[short, self.tail :] = self.shards.window(0, 1)
-        inputs, targets = ids[:, :-1].astype(np.int64), ids[:, 1:].astype(np.int64)
+        ids[~short] = self.shards.rows(windows[~short] * length, length + 1)
+        ids[short, : self.tail] = self.shards.window(self.shards.tokens - self.tail, self.tail)
+        ids[short, self.tail :] = self.shards.window(0, 1)
+        inputs, targets = _shifted(ids)
         inputs[short, self.tail :], targets[short, self.tail :] = PAD_ID, IGNORED
         return inputs, targets
 
@@ -179,7 +197,7 @@ class Samples:
         """Return how many targets the global samples before `number` have."""
         epochs, left = divmod(number, self.windows)
         tails = 0
-        for start in range(number - left, number, CHUNK):
-            windows = self.windows_of(np.arange(start, min(start + CHUNK, number)))
+        for start in range(number - left, number, BLOCK):
+            windows = self.windows_of(np.arange(start, min(start + BLOCK, number)))
             tails += int((windows == self.windows - 1).sum())
         return epochs * self.shards.tokens + left * self.sequence_length - tails * (self.sequence_length - self.tail)

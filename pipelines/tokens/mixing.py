@@ -48,6 +48,8 @@ class Mixture:
     def take(self, start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs and targets, `[count, sequence_length]` each, of the global samples from `start` on."""
         self.require(start, start + count)
+        if len(self.corpora) == 1:
+            return self.corpora[0].samples.take(start, count)
         whose, places = self.turns.locate(np.arange(start, start + count))
         shape = (count, self.corpora[0].samples.sequence_length)
         inputs, targets = np.empty(shape, np.int64), np.empty(shape, np.int64)

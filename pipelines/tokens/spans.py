@@ -55,5 +55,5 @@ class Spans:
         try:
             with pq.ParquetFile(self.path) as file:
                 yield file
-        except (OSError, KeyError, pa.ArrowException) as error:
+        except (OSError, KeyError, IndexError, AttributeError, pa.ArrowException) as error:
             raise UserError(f"shards: {self.path} cannot be read ({error}); {REMEDY}") from error

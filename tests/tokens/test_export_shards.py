@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datatrove.utils.dataset import DatatroveFileDataset, DatatroveFolderDataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -138,6 +138,7 @@ def test_the_metrics_count_documents_and_tokens(exported: Exported) -> None:
         assert exported.metrics[f"tokens.{split}"] == sum(map(len, documents))
 
 
+@settings(deadline=None, max_examples=30)
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_any_division_into_documents_is_kept(lengths: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.artifacts.errors import UserError
@@ -52,6 +52,7 @@ def test_the_figures_of_the_index_are_read(folder: Path) -> None:
     assert len(shards) == 1003
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, 1003), length=st.integers(0, 1003))
 def test_a_window_crosses_files(folder: Path, start: int, length: int) -> None:
     shards = TokenShards(folder)
@@ -67,6 +68,7 @@ def test_ids_above_65535_are_read_from_uint32(tmp_path: Path) -> None:
     assert shards.window(69_998, 2).tolist() == [69_998, 69_999]
 
 
+@settings(deadline=None, max_examples=50)
 @given(tokens=st.integers(8, 200), per_file=st.integers(1, 90), length=st.integers(8, 60), seed=st.integers(0, 99))
 def test_every_token_is_an_input_once_and_a_target_once_in_every_epoch(
     tokens: int, per_file: int, length: int, seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -96,6 +98,7 @@ def test_epochs_and_seeds_have_their_own_order(folder: Path) -> None:
     assert len(orders) == 9
 
 
+@settings(deadline=None)
 @given(number=st.integers(0, 1000), start=st.integers(0, 500), count=st.integers(1, 64))
 def test_a_sample_is_the_same_in_any_batch_of_any_reader(folder: Path, number: int, start: int, count: int) -> None:
     alone = Samples(TokenShards(folder), sequence_length=10, seed=3).take(number, 1)
@@ -122,6 +125,7 @@ def test_the_order_of_samples_never_changes_between_versions(folder: Path) -> No
     assert samples.windows_of(np.array([0, 1, 2, 99, 100, 101])).tolist() == [60, 49, 22, 16, 77, 70]
 
 
+@settings(deadline=None)
 @given(number=st.integers(0, 500))
 def test_targets_before_a_sample_are_counted_without_reading_them(folder: Path, number: int) -> None:
     samples = Samples(TokenShards(folder), sequence_length=10, seed=3)
@@ -141,6 +145,7 @@ def test_a_split_shorter_than_a_sample_is_named(folder: Path) -> None:
     assert len(Samples(TokenShards(folder), sequence_length=1003, seed=0)) == 1
 
 
+@settings(deadline=None)
 @given(starts=st.lists(st.integers(0, 1003), max_size=20), length=st.integers(1, 300))
 def test_many_windows_at_once_are_the_windows_one_by_one(folder: Path, starts: list[int], length: int) -> None:
     shards = TokenShards(folder)
@@ -222,7 +227,11 @@ def test_an_index_that_promises_more_than_it_lists_is_named(tmp_path: Path) -> N
         TokenShards(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"dtype": "int7"}', "[]"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", '{"dtype": "int7"}', "[]", '{"dtype": "uint16", "tokens": 1e999}', "[" * 100_000, "\0", "null"],
+    ids=lambda content: content[:12],
+)
 def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(UserError, match="cannot be read"):
