@@ -23,6 +23,7 @@ def export_shards(config: ExportShardsConfig, *, train: Path, heldout: Path, out
     """Write `megatron/SPLIT.bin` and `.idx`, and `datatrove/SPLIT/00000_tokenized.ds` with its index and metadata.
 
     The ids are those of the shards, document after document, a `<|bos|>` before each; there is no mark at the end.
+    `summary/summary.json` says what each split holds.
     """
     from pipelines.tokens.exporting import export
 

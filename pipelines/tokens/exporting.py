@@ -1,9 +1,11 @@
 """Token shards as the files of Megatron and of datatrove, copied and counted in pieces of bounded size."""
 
+import json
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import humanize
 import numpy as np
@@ -25,17 +27,27 @@ COPY_BYTES = 1 << 24
 
 
 def export(config: ExportShardsConfig, splits: Mapping[str, Path], out: Path) -> Metrics:
-    """Write every split in every format that is asked for; return the tokens and documents of each split."""
+    """Write every split in every format that is asked for, and a summary; return each split's tokens and documents."""
     if not config.formats:
         raise UserError("export_shards.formats: () names no format; give megatron, datatrove or both")
     writers = {"megatron": write_megatron, "datatrove": write_datatrove}
     metrics: Metrics = {}
+    summary: dict[str, dict[str, Any]] = {}
     for split, folder in splits.items():
         shards, spans = TokenShards(folder), Spans(folder)
         _check_spans(shards, spans)
         for name in sorted(set(config.formats)):
             writers[name](shards, spans, out / name, split, out)
         metrics |= {f"tokens.{split}": float(shards.tokens), f"documents.{split}": float(shards.documents)}
+        summary[split] = {
+            "documents": shards.documents,
+            "dtype": shards.dtype.name,
+            "formats": sorted(set(config.formats)),
+            "tokenizer_digest": shards.tokenizer_digest,
+            "tokens": shards.tokens,
+        }
+    with atomic_file(out / "summary" / "summary.json", out) as fresh:
+        fresh.write_text(json.dumps(summary, indent=2, sort_keys=True) + "\n")
     return metrics
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipelines.artifacts.errors import UserError
-from pipelines.tokens.loader import Samples
+from pipelines.tokens.loader import Samples, to_batch
 from pipelines.tokens.permutation import MASK, mix
 from pipelines.tokens.turns import Turns
 
@@ -43,6 +43,7 @@ class Mixture:
 
     def __init__(self, corpora: Sequence[Corpus]) -> None:
         self.corpora = corpora
+        self.dtype = max((corpus.samples.shards.dtype for corpus in corpora), key=lambda dtype: dtype.itemsize)
         self.turns = Turns([corpus.weight for corpus in corpora], [corpus.limit for corpus in corpora])
 
     def take(self, start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,12 +52,12 @@ class Mixture:
         if len(self.corpora) == 1:
             return self.corpora[0].samples.take(start, count)
         whose, places = self.turns.locate(np.arange(start, start + count))
-        shape = (count, self.corpora[0].samples.sequence_length)
-        inputs, targets = np.empty(shape, np.int64), np.empty(shape, np.int64)
+        ids = np.empty((count, self.corpora[0].samples.sequence_length + 1), self.dtype)
+        counts = np.empty(count, np.int64)
         for number in np.unique(whose):
-            own = np.flatnonzero(whose == number)
-            inputs[own], targets[own] = self.corpora[number].samples.read(places[own])
-        return torch.from_numpy(inputs), torch.from_numpy(targets)
+            own = whose == number
+            ids[own], counts[own] = self.corpora[number].samples.read(places[own])
+        return to_batch(ids, counts)
 
     def require(self, start: int, stop: int) -> None:
         """Raise UserError unless there are samples up to `stop`."""

@@ -136,6 +136,9 @@ def test_the_metrics_count_documents_and_tokens(exported: Exported) -> None:
     for split, documents in exported.documents.items():
         assert exported.metrics[f"documents.{split}"] == len(documents)
         assert exported.metrics[f"tokens.{split}"] == sum(map(len, documents))
+        told = json.loads((exported.out / "summary" / "summary.json").read_text())[split]
+        assert (told["documents"], told["tokens"]) == (len(documents), sum(map(len, documents)))
+        assert told["formats"] == ["datatrove", "megatron"]
 
 
 @settings(deadline=None, max_examples=30)
@@ -153,7 +156,8 @@ def test_any_division_into_documents_is_kept(lengths: list[int], tmp_path_factor
 def test_only_what_is_asked_for_is_written(tmp_path: Path) -> None:
     split = write_split(tmp_path / "train", [[0, 7]])
     export_shards(ExportShardsConfig(formats=("datatrove",)), train=split, heldout=split, out=tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] != ".") == ["datatrove"]
+    written = sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] != ".")
+    assert written == ["datatrove", "summary"]
     with pytest.raises(UserError, match="give megatron, datatrove or both"):
         export_shards(ExportShardsConfig(), train=split, heldout=split, out=tmp_path / "none")
 
