@@ -82,10 +82,11 @@ class Mixture:
     def places(self, start: int, count: int) -> dict[Path, list[tuple[int, int]]]:
         """Return by folder from where to where in its stream the inputs of the global samples from `start` on lie."""
         whose, places = self.turns.locate(np.arange(start, start + count))
-        return {
-            self.corpora[number].samples.shards.folder: self.corpora[number].samples.spans(places[whose == number])
-            for number in np.unique(whose)
-        }
+        found: dict[Path, list[tuple[int, int]]] = {}
+        for number in np.unique(whose):
+            samples = self.corpora[number].samples
+            found.setdefault(samples.shards.folder, []).extend(samples.spans(places[whose == number]))
+        return found
 
 
 def seed_of(seed: int, number: int) -> int:

@@ -74,6 +74,26 @@ def test_the_batches_after_a_restart_are_those_of_the_run_without_one(inputs: An
     assert torch.equal(again.batch(3)[0], seen[3]), "back to an earlier step"
 
 
+def test_a_mixed_run_that_fails_in_its_midst_ends_as_if_it_had_not(
+    inputs: Any, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = mixed(other, max_epochs=0.5).model_copy(update={"checkpoint_every": 2, "document_mask": True})
+    calm = pretrain(config, **inputs.named(), out=tmp_path / "calm")
+    whole = NextToken.batch
+
+    def failing(self: NextToken, step: int) -> tuple[Tensor, Tensor]:
+        if step == 5:
+            raise OSError("the disk is gone")
+        return whole(self, step)
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="the disk is gone"):
+        patched.setattr(NextToken, "batch", failing)
+        pretrain(config, **inputs.named(), out=tmp_path / "disturbed")
+    assert pretrain(config, **inputs.named(), out=tmp_path / "disturbed") == calm
+    weights = [(tmp_path / run / "model" / "model.safetensors").read_bytes() for run in ("calm", "disturbed")]
+    assert weights[0] == weights[1]
+
+
 def test_an_exhausted_mixture_says_what_there_is_and_what_is_asked(inputs: Any, other: Path, tmp_path: Path) -> None:
     held = TokenShards(inputs.train).tokens + TokenShards(other).tokens
     config = mixed(other, max_epochs=1, own_epochs=1).model_copy(update={"max_steps": 1_000})

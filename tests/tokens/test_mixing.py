@@ -85,6 +85,11 @@ def test_a_mixture_of_one_is_that_corpus(splits: list[TokenShards]) -> None:
     assert torch.equal(mixture(splits[2:], [(1, None)], seed=5).take(3, 40)[0], alone[0])
 
 
+def test_a_corpus_that_is_named_twice_has_the_places_of_both(splits: list[TokenShards]) -> None:
+    twice = mixture([splits[2], splits[2]], [(1, None), (1, None)])
+    assert [len(places) for places in twice.places(0, 10).values()] == [10]
+
+
 def test_corpora_have_orders_of_their_own() -> None:
     assert seed_of(7, 0) == 7
     assert len({seed_of(seed, number) for seed in (0, 1, 2**32 - 1) for number in range(8)}) == 24
