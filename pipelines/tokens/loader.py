@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import file_digest
 from pipelines.pretraining.losses import IGNORED
-from pipelines.tokens.permutation import Integers, drawn
+from pipelines.tokens.permutation import Integers, drawn, permute
 from pipelines.tokens.special import PAD, SPECIAL_TOKENS
 
 Tokens: TypeAlias = NDArray[np.unsignedinteger[Any]]
@@ -201,8 +201,7 @@ class Samples:
     def tokens_before(self, number: int) -> int:
         """Return how many targets the global samples before `number` have."""
         epochs, left = divmod(number, self.windows)
-        tails = 0
-        for start in range(number - left, number, BLOCK):
-            windows = self.windows_of(np.arange(start, min(start + BLOCK, number)))
-            tails += int((windows == self.windows - 1).sum())
-        return epochs * self.shards.tokens + left * self.sequence_length - tails * (self.sequence_length - self.tail)
+        last, epoch = np.array([self.windows - 1]), np.array([epochs])
+        short = permute(last, self.windows, seed=self.seed, epochs=epoch, inverse=True)[0] < left
+        padding = self.sequence_length - self.tail if short else 0
+        return epochs * self.shards.tokens + left * self.sequence_length - padding

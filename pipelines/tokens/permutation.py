@@ -22,24 +22,28 @@ def drawn(numbers: Integers, size: int, *, seed: int) -> Integers:
     return permute(places, size, seed=seed, epochs=epochs)
 
 
-def permute(places: Integers, size: int, *, seed: int, epochs: Integers) -> Integers:
-    """Return where each place goes in the permutation of `range(size)` that the seed and its epoch name."""
+def permute(places: Integers, size: int, *, seed: int, epochs: Integers, inverse: bool = False) -> Integers:
+    """Return where each place goes, or comes from, in the permutation of `range(size)` that seed and epoch name."""
     if len(places) and not 0 <= places.min() <= places.max() < size:
         raise IndexError(f"positions {places.min():,} to {places.max():,} are not in a permutation of {size:,}")
     half = (max(size - 1, 1).bit_length() + 1) // 2
     keys = mix(mix(np.array([seed & MASK], np.uint64)) ^ epochs.astype(np.uint64))
-    values = _feistel(places.astype(np.uint64), half, keys)
+    values = _feistel(places.astype(np.uint64), half, keys, inverse)
     while len(outside := np.flatnonzero(values >= size)):
-        values[outside] = _feistel(values[outside], half, keys[outside])
+        values[outside] = _feistel(values[outside], half, keys[outside], inverse)
     return values.astype(np.int64)
 
 
-def _feistel(values: Words, half: int, keys: Words) -> Words:
-    """Return the images of `values` under permutations of the numbers of `2 * half` bits."""
+def _feistel(values: Words, half: int, keys: Words, inverse: bool) -> Words:
+    """Return the images, or the originals, of `values` under permutations of the numbers of `2 * half` bits."""
     bits, low = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = values >> bits, values & low
-    for number in range(ROUNDS):
-        left, right = right, left ^ (mix(keys + np.uint64(number << 56) ^ right) & low)
+    for number in range(ROUNDS)[:: -1 if inverse else 1]:
+        key = keys + np.uint64(number << 56)
+        if inverse:
+            left, right = right ^ (mix(key ^ left) & low), left
+        else:
+            left, right = right, left ^ (mix(key ^ right) & low)
     return left << bits | right
 
 

@@ -18,6 +18,13 @@ def test_a_permutation_reaches_every_place_once(size: int, seed: int, epoch: int
     assert sorted(order(size, seed, epoch)) == list(range(size))
 
 
+@settings(deadline=None)
+@given(size=st.integers(1, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 2**40))
+def test_a_permutation_is_undone_by_its_inverse(size: int, seed: int, epoch: int) -> None:
+    gone, epochs = np.array(order(size, seed, epoch)), np.full(size, epoch)
+    assert permute(gone, size, seed=seed, epochs=epochs, inverse=True).tolist() == list(range(size))
+
+
 def test_a_permutation_is_even_over_places() -> None:
     places, epochs = np.zeros(10_000, np.int64), np.arange(10_000)
     landed = Counter(permute(places, 10, seed=0, epochs=epochs).tolist())
