@@ -23,6 +23,7 @@ from pipelines.finetuning.sft import SFTConfig
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.reporting.report import ReportConfig
 from pipelines.serving.package import PackageConfig
+from pipelines.tokens.export_shards import ExportShardsConfig
 from pipelines.tokens.shard import ShardConfig
 from pipelines.tokens.tokenizer import TokenizerConfig
 
@@ -87,6 +88,9 @@ class PretrainProductConfig(PrepareCorpusConfig):
     model_config = ConfigDict(title="Pre-training")
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="The vocabulary.")
     shard: ShardConfig = Field(ShardConfig(), description="Token shards.")
+    export_shards: ExportShardsConfig = Field(
+        ExportShardsConfig(), description="The shards in other trainers' formats, where some are named."
+    )
     pretrain: PretrainConfig = Field(PretrainConfig(), description="The training loop.")
     evaluate: EvaluateNodes = Field(EvaluateNodes(), description="Scores with intervals.")
 

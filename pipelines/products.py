@@ -34,6 +34,7 @@ from pipelines.finetuning.sft import SFT
 from pipelines.pretraining.pretrain import PRETRAIN
 from pipelines.reporting.report import REPORT
 from pipelines.serving.package import PACKAGE
+from pipelines.tokens.export_shards import EXPORT_SHARDS
 from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
 
@@ -60,6 +61,7 @@ class Base:
     corpus: Corpus
     tokenizer: Artifact
     shards: Artifact
+    exported: Artifact | None
     model: Artifact
     scores: Artifact
 
@@ -152,6 +154,9 @@ def pretrain(config: PretrainProductConfig, run: Run) -> Base:
     corpus = prepare_corpus(config, run)
     tokenizer = run(TOKENIZER, config.tokenizer, documents=corpus.clean["documents"])
     shards = run(SHARD, config.shard, documents=corpus.clean["documents"], tokenizer=tokenizer["tokenizer"])
+    exported = None
+    if config.export_shards.formats:
+        exported = run(EXPORT_SHARDS, config.export_shards, train=shards["train"], heldout=shards["heldout"])
     model = run(
         PRETRAIN,
         config.pretrain,
@@ -168,7 +173,7 @@ def pretrain(config: PretrainProductConfig, run: Run) -> Base:
         train=shards["train"],
         questions=corpus.examples["questions"],
     )
-    return Base(corpus, tokenizer, shards, model, scores)
+    return Base(corpus, tokenizer, shards, exported, model, scores)
 
 
 def _evaluation_sets_are_searched_for(config: PretrainProductConfig) -> None:
@@ -248,6 +253,7 @@ def full(config: FullConfig, run: Run) -> Artifact:
         config.report,
         **_corpus_facts(corpus),
         shards=base.shards["train"],
+        exported=base.exported["summary"] if base.exported else None,
         pretrain=base.model["curve"],
         sft=done.trained.sft["curve"],
         reward=done.trained.reward["scores"] if done.trained.reward else None,

@@ -51,6 +51,7 @@ def smoke() -> FullConfig:
             "examples.source.packages": ("click", "pydantic", "rich"),
             "filter": DOCUMENTATION,
             "tokenizer.vocab_size": 2048,
+            "export_shards.formats": ("megatron", "datatrove"),
             "pretrain": {"size": "smoke", "sequence_length": 128, "global_batch": 8, "max_steps": 60}
             | {"optimizer": "muon", "lr": 0.02, "warmup_steps": 5, "micro_batch": 8}
             | {"heldout_every": 30, "heldout_sequences": 16, "checkpoint_every": 10},
@@ -77,6 +78,7 @@ def demo() -> FullConfig:
             "annotate.workers": 2,
             "decontaminate.workers": 2,
             "tokenizer.vocab_size": 4096,
+            "export_shards.formats": (),
             "pretrain": {"size": "mini", "sequence_length": 256, "max_steps": 240, "warmup_steps": 10}
             | {"heldout_every": 60, "heldout_sequences": 48, "checkpoint_every": 40},
             "sft": {"max_steps": 120, "global_batch": 32, "checkpoint_every": 40, "heldout": 256, "heldout_every": 60},

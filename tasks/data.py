@@ -8,6 +8,7 @@ from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
 from pipelines.corpus.ingest import INGEST
 from pipelines.corpus.train_toxicity import TRAIN_TOXICITY
+from pipelines.tokens.export_shards import EXPORT_SHARDS
 from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
 from tasks.bridge import as_task
@@ -22,3 +23,4 @@ decontaminate = as_task(DECONTAMINATE)
 audit = as_task(AUDIT)
 tokenizer = as_task(TOKENIZER)
 shard = as_task(SHARD)
+export_shards = as_task(EXPORT_SHARDS)

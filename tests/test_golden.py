@@ -24,6 +24,7 @@ EXACT = {
     "audit",
     "tokenizer",
     "shard",
+    "export_shards",
     "chat",
 }
 TOLERANCE = 0.1

@@ -29,6 +29,7 @@ from pipelines.recipes import smoke
 from pipelines.settings import with_settings
 
 WIRING = {"target", "reward.always", "align.method", "quantize.int8.bits", "quantize.int4.bits", "train_toxicity.sets"}
+WIRING |= {"export_shards.formats", "pretrain.mixture.corpora"}
 """Fields that change which nodes there are, or make one node the same as another: tested apart."""
 
 

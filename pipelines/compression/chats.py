@@ -14,7 +14,7 @@ from pipelines.finetuning.chat import encode_chat, refusal
 from pipelines.finetuning.rows import Encoded, Examples
 from pipelines.models.build import PAD
 from pipelines.pretraining.losses import IGNORED
-from pipelines.tokens.permutation import permute
+from pipelines.tokens.permutation import drawn
 
 Packed = NDArray[np.int32]
 
@@ -30,15 +30,14 @@ class PackedChats:
 
     def take(self, start: int, count: int, seed: int) -> tuple[Tensor, Tensor]:
         """Return inputs and targets of `count` sequences from the global number `start` on, epoch after epoch."""
-        places = (divmod(number, len(self)) for number in range(start, start + count))
-        return self._rows([permute(place, len(self), seed=seed, epoch=epoch) for epoch, place in places])
+        return self._rows(drawn(np.arange(start, start + count), len(self), seed=seed))
 
     def spread(self, count: int) -> tuple[Tensor, Tensor]:
         """Return at most `count` sequences, evenly spread."""
         count = min(count, len(self))
-        return self._rows([number * len(self) // count for number in range(count)])
+        return self._rows(np.arange(count) * len(self) // count)
 
-    def _rows(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+    def _rows(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         ids = torch.from_numpy(self.ids[rows].astype(np.int64))
         targets = torch.from_numpy(self.targets[rows].astype(np.int64))
         return ids[:, :-1].contiguous(), targets[:, 1:].contiguous()

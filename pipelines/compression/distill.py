@@ -28,5 +28,5 @@ def distill(config: DistillConfig, *, teacher: Path, train: Path, instructions: 
 
 
 DISTILL = Stage(
-    "distill", version=1, run=distill, libraries=("numpy", "tokenizers", "torch", "transformers"), resumable=True
+    "distill", version=2, run=distill, libraries=("numpy", "tokenizers", "torch", "transformers"), resumable=True
 )

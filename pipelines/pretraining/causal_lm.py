@@ -1,5 +1,7 @@
 """Next-token prediction on token shards: the checks, the objective, and what is published."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +22,36 @@ from pipelines.pretraining.rng import seed_all
 from pipelines.pretraining.saving import gathered
 from pipelines.pretraining.world import ALONE, World
 from pipelines.tokens.loader import Samples, TokenShards
+from pipelines.tokens.mixing import Corpus, Mixture, seed_of
+from pipelines.tokens.positions import document_positions
+from pipelines.tokens.prefetch import Prefetched
 
 
 class NextToken:
-    """The objective of pre-training: the windows in the seed's order, from the global sample `first` on."""
+    """The objective of pre-training: the windows in the seed's order, from the global sample `first` on.
+
+    Every target counts, a `<|bos|>` behind a document as well: it is how the model says that the document is over, and
+    with `document_mask` no more of the next one is seen than that.
+    """
 
     stage = "pretrain"
 
     def __init__(
         self,
-        samples: Samples,
+        mixture: Mixture,
         heldout: Heldout,
         *,
         first: int,
         global_batch: int,
         fingerprint: dict[str, Any],
         flops_per_token: int,
+        document_mask: bool = False,
     ) -> None:
-        self.samples, self.heldout, self.flops_per_token = samples, heldout, flops_per_token
+        self.mixture, self.heldout, self.document_mask = mixture, heldout, document_mask
+        self.flops_per_token = flops_per_token
         self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
+        self._slice = (0, global_batch)
+        self._ahead = Prefetched(self._reading(*self._slice))
 
     def next_sample(self, step: int) -> int:
         """Return the global number of the first sample of a step."""
@@ -46,11 +59,35 @@ class NextToken:
 
     def batch(self, step: int) -> Batch:
         """Return the windows of a step."""
-        return self.samples.take(self.next_sample(step), self.global_batch)
+        return self.rows(step, 0, self.global_batch)
+
+    def rows(self, step: int, start: int, stop: int) -> Batch:
+        """Return rows `start` to before `stop` of a step's windows; those of the next steps are read meanwhile."""
+        if self._slice != (start, stop):
+            self._slice, self._ahead = (start, stop), Prefetched(self._reading(start, stop))
+        return self._ahead(step)
+
+    def _reading(self, start: int, stop: int) -> Callable[[int], Batch]:
+        # It holds no reference to this object, whose end is the end of the thread.
+        mixture, first, size = self.mixture, self.first, self.global_batch
+        return lambda step: mixture.take(first + step * size + start, stop - start)
+
+    def document_ids(self, step: int) -> list[str]:
+        """Return the ids of the documents of a step, each once.
+
+        On an image without pyarrow, which reads them, it is the places of the windows in their streams instead.
+        """
+        places = self.mixture.places(self.next_sample(step), self.global_batch)
+        if find_spec("pyarrow") is None:
+            return [f"{folder}[{start}:{end}]" for folder, spans in places.items() for start, end in spans]
+        from pipelines.tokens.spans import Spans
+
+        return [name for folder, spans in places.items() for name in Spans(folder).documents(spans)]
 
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy."""
-        return causal_cross_entropy(model, inputs, targets)
+        positions = document_positions(inputs) if self.document_mask else None
+        return causal_cross_entropy(model, inputs, targets, positions)
 
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
@@ -66,19 +103,36 @@ def train_base(
     """
     use_machine(config)
     shards, held = TokenShards(train), TokenShards(heldout)
-    check_vocabulary(tokenizer, shards, held)
+    others = [TokenShards(corpus.shards) for corpus in config.mixture.corpora]
+    check_vocabulary(tokenizer, shards, held, *others)
     check_special_ids(tokenizer)
     facts = run_facts(config, train, shards.tokenizer_digest)
     earlier = config.state_folder()
     state = None if earlier is None else read_state(earlier, facts)
     objective = NextToken(
-        Samples(shards, config.sequence_length, config.seed),
-        Heldout(held, tokenizer, config.sequence_length, count=config.heldout_sequences, rows=config.micro_batch),
+        mixture_of(config, shards, others),
+        Heldout(
+            held,
+            tokenizer,
+            config.sequence_length,
+            count=config.heldout_sequences,
+            rows=config.micro_batch,
+            document_mask=config.document_mask,
+        ),
         first=first_sample(state, facts),
         global_batch=config.global_batch,
-        fingerprint=fingerprint(PRETRAIN, config, train=train, heldout=heldout, init_from=earlier),
+        fingerprint=fingerprint(
+            PRETRAIN,
+            config,
+            train=train,
+            heldout=heldout,
+            init_from=earlier,
+            **{f"mixture.{number}": other.folder for number, other in enumerate(others)},
+        ),
         flops_per_token=flops_per_token(config.size, shards.vocab_size, config.sequence_length),
+        document_mask=config.document_mask,
     )
+    objective.mixture.require(objective.first, objective.next_sample(config.max_steps))
     seed_all(config.seed)
     model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
     loop = Loop(model, objective, config, out, world)
@@ -96,4 +150,29 @@ def train_base(
             model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
             model.load_state_dict(dict(chosen), strict=False)
         publish_base(model, tokenizer, out / "model")
-    return {"parameters": float(count_parameters(config.size, shards.vocab_size)), **loop.figures()}
+    return {
+        "parameters": float(count_parameters(config.size, shards.vocab_size)),
+        **loop.figures(),
+        **_tokens_by_corpus(objective, loop.position.batch),
+    }
+
+
+def mixture_of(config: PretrainConfig, own: TokenShards, others: list[TokenShards]) -> Mixture:
+    """Return the run's own corpus and the others, which come from outside the store and are verified."""
+    for shards in others:
+        shards.verify()
+    mixture = config.mixture
+    shares = [(mixture.weight, mixture.max_epochs), *((other.weight, other.max_epochs) for other in mixture.corpora)]
+    return Mixture(
+        [
+            Corpus(Samples(shards, config.sequence_length, seed_of(config.seed, number)), *share)
+            for number, (shards, share) in enumerate(zip((own, *others), shares, strict=True))
+        ]
+    )
+
+
+def _tokens_by_corpus(objective: NextToken, steps: int) -> Metrics:
+    """Return how many tokens of each corpus the steps saw; nothing where there is but one."""
+    own, *others = objective.mixture.tokens(objective.first, objective.next_sample(steps))
+    counts = {"own": own, **{f"corpora.{number}": tokens for number, tokens in enumerate(others)}}
+    return {f"tokens.{name}": float(tokens) for name, tokens in counts.items()} if others else {}

@@ -14,7 +14,9 @@ from pipelines.tokens.loader import INDEX_FILE
 
 def run_facts(config: PretrainConfig, train: Path, tokenizer: str) -> dict[str, Any]:
     """Return what a state must share with the run that goes on from it; `order` fixes the order of samples."""
-    order = [config.seed, config.sequence_length, file_digest(train / INDEX_FILE)]
+    folders = (train, *(corpus.shards for corpus in config.mixture.corpora))
+    shares = config.mixture.identity() if config.mixture.corpora else None
+    order = [config.seed, config.sequence_length, shares, *(file_digest(folder / INDEX_FILE) for folder in folders)]
     return {"size": config.size, "optimizer": config.optimizer, "tokenizer": tokenizer, "order": order}
 
 

@@ -13,6 +13,7 @@ from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.losses import CHUNK, summed_cross_entropy
 from pipelines.tokens.digest import tokenizer_contract
 from pipelines.tokens.loader import TokenShards
+from pipelines.tokens.positions import document_positions
 
 LARGEST_EXPONENT = 700.0
 """Beyond it a perplexity is no double."""
@@ -21,11 +22,20 @@ LARGEST_EXPONENT = 700.0
 class Heldout:
     """`count` windows, evenly spread over the split, the same at every measurement."""
 
-    def __init__(self, shards: TokenShards, tokenizer: Path, sequence_length: int, *, count: int, rows: int) -> None:
+    def __init__(
+        self,
+        shards: TokenShards,
+        tokenizer: Path,
+        sequence_length: int,
+        *,
+        count: int,
+        rows: int,
+        document_mask: bool = False,
+    ) -> None:
         if shards.tokens < 2:
             raise UserError(f"heldout: {shards.folder} has no token to predict; hold out more documents")
         windows = (shards.tokens - 1) // sequence_length
-        self.count, self.rows = min(count, windows), rows
+        self.count, self.rows, self.document_mask = min(count, windows), rows, document_mask
         self.length = min(sequence_length, shards.tokens - 1)
         starts = [number * windows // self.count * sequence_length for number in range(self.count)] or [0]
         ids = [torch.from_numpy(shards.window(start, self.length + 1).astype("int64")) for start in starts]
@@ -41,7 +51,9 @@ class Heldout:
         device = model.lm_head.weight.device
         total = right = 0.0
         for ids in torch.split(self.ids_BS, self.rows):
-            part, guessed = scored(model, ids[:, :-1].to(device), ids[:, 1:].to(device))
+            inputs, targets = ids[:, :-1].to(device), ids[:, 1:].to(device)
+            positions = document_positions(inputs) if self.document_mask else None
+            part, guessed = scored(model, inputs, targets, positions)
             total, right = total + part, right + guessed
         count = self.ids_BS[:, 1:].numel()
         return {
@@ -52,9 +64,11 @@ class Heldout:
         }
 
 
-def scored(model: Any, inputs_BS: Tensor, targets_BS: Tensor) -> tuple[float, int]:
+def scored(model: Any, inputs_BS: Tensor, targets_BS: Tensor, positions_BS: Tensor | None) -> tuple[float, int]:
     """Return the summed cross-entropy of the targets and how many of them the model puts first, chunk by chunk."""
-    hidden = model.model(input_ids=inputs_BS, use_cache=False).last_hidden_state.flatten(0, 1)
+    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state.flatten(
+        0, 1
+    )
     total, right = 0.0, 0
     for part, targets in zip(torch.split(hidden, CHUNK), torch.split(targets_BS.flatten(), CHUNK), strict=True):
         logits = F.linear(part, model.lm_head.weight)

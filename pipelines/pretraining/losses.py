@@ -92,7 +92,12 @@ def _differentiated(loss: ChunkLoss) -> Gradient:
     return gradient
 
 
-def causal_cross_entropy(model: Any, inputs_BS: Tensor, targets_BS: Tensor) -> Tensor:
-    """Return the cross-entropy of a causal model's next tokens, summed over the targets that count."""
-    hidden = model.model(input_ids=inputs_BS, use_cache=False).last_hidden_state
+def causal_cross_entropy(
+    model: Any, inputs_BS: Tensor, targets_BS: Tensor, positions_BS: Tensor | None = None
+) -> Tensor:
+    """Return the cross-entropy of a causal model's next tokens, summed over the targets that count.
+
+    Where `positions_BS` does not go on by one, attention does not look back.
+    """
+    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
     return vocabulary_loss(hidden.flatten(0, 1), model.lm_head.weight, summed_cross_entropy, targets_BS.flatten())

@@ -10,6 +10,7 @@ from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.tokens.mixture import MixtureConfig
 
 STATE_SUFFIXES = (".safetensors", ".json", ".jsonl")
 
@@ -36,6 +37,10 @@ class PretrainConfig(LoopConfig):
     pinned: ClassVar[frozenset[str]] = frozenset({"init_from"})
 
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
+    mixture: MixtureConfig = Field(MixtureConfig(), description="Other corpora to train on, and how much of each.")
+    document_mask: bool = Field(
+        False, description="Restart attention and positions at each document of a sequence: none sees another."
+    )
     init_from: Path | None = Field(
         None, description="A finished `pretrain` artifact, or its `state` output, that training goes on from."
     )
@@ -61,7 +66,7 @@ class PretrainConfig(LoopConfig):
 
 
 def pretrain(config: PretrainConfig, *, train: Path, heldout: Path, tokenizer: Path, out: Path) -> Metrics:
-    """Write the model trained on `train`, its state for those who go on from it, and its curve.
+    """Write the model trained on `train` and the other corpora of its mixture, its state and its curve.
 
     Where `init_from` names the state of an earlier run, its weights, optimizer and generators are taken over, the
     schedule starts afresh, and the samples go on where it stopped when data and seed are the same.

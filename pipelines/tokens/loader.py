@@ -6,6 +6,7 @@ of workers, so the whole state of a loader is the index of its next sample.
 
 import json
 from bisect import bisect_right
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.artifacts.errors import UserError
-from pipelines.tokens.permutation import permute
+from pipelines.artifacts.pins import file_digest
+from pipelines.pretraining.losses import IGNORED
+from pipelines.tokens.permutation import Integers, drawn, permute
+from pipelines.tokens.special import PAD, SPECIAL_TOKENS
 
 Tokens: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """Ids of 16 or 32 bits, as the index says."""
@@ -23,6 +27,9 @@ Tokens: TypeAlias = NDArray[np.unsignedinteger[Any]]
 INDEX_FILE = "index.json"
 DTYPES: dict[str, np.dtype[Any]] = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 REMEDY = "run `gristmill artifacts verify` and build it again"
+PAD_ID = SPECIAL_TOKENS.index(PAD)
+BLOCK = 1 << 12
+"""Samples whose windows are drawn at once: a few of them would cost nearly as much."""
 
 
 class TokenShards:
@@ -41,11 +48,16 @@ class TokenShards:
             self.documents = int(index["documents"])
             self.vocab_size = int(index["vocab_size"])
             self.tokenizer_digest = str(index["tokenizer_digest"])
-            sizes = [(folder / str(shard["file"]), int(shard["tokens"])) for shard in index["shards"]]
+            sizes = [(_inside(folder, shard["file"]), int(shard["tokens"])) for shard in index["shards"]]
+            self._checksums = {folder / shard["file"]: shard.get("sha256") for shard in index["shards"]}
         except FileNotFoundError:
             raise UserError(f"shards: {folder / INDEX_FILE} does not exist; name a split of shards") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(f"shards: {folder / INDEX_FILE} cannot be read ({error!r}); {REMEDY}") from error
+        if self.vocab_size > np.iinfo(self.dtype).max + 1:
+            known = f"says {self.dtype.name} ids for a vocabulary of {self.vocab_size:,}"
+            raise UserError(f"shards: {folder / INDEX_FILE} {known}, which they cannot number; {REMEDY}")
+        self.files = [path for path, _ in sizes]
         self._maps = [self._map(path, tokens) for path, tokens in sizes]
         self._starts = list(accumulate((tokens for _, tokens in sizes), initial=0))
         if self._starts[-1] != self.tokens:
@@ -59,10 +71,21 @@ class TokenShards:
         if held != tokens * self.dtype.itemsize or not tokens:
             found = held // self.dtype.itemsize
             raise UserError(f"shards: {path} holds {found:,} tokens and the index promises {tokens:,}; {REMEDY}")
-        return np.memmap(path, dtype=self.dtype, mode="r")
+        return np.memmap(path, dtype=self.dtype, mode="r").view(np.ndarray)  # slices of a plain array are cheaper
 
     def __len__(self) -> int:
         return self.tokens
+
+    def verify(self) -> None:
+        """Read every file and raise UserError, naming it, where its bytes are not those that the index was made of.
+
+        The store does this for what lies in it before each build; here it is for shards that come from elsewhere.
+        """
+        for path, promised in self._checksums.items():
+            found = file_digest(path)
+            if found != promised:
+                known = f"has checksum {found[:12]} and the index promises {str(promised)[:12]}"
+                raise UserError(f"shards: {path} {known}; {REMEDY}, or copy it again")
 
     def window(self, start: int, length: int) -> Tokens:
         """Return `length` ids from `start` on, across files where need be; raise IndexError outside the stream."""
@@ -79,19 +102,59 @@ class TokenShards:
             number += 1
         return np.concatenate(pieces) if pieces else np.empty(0, self.dtype)
 
+    def rows(self, starts: Integers, length: int) -> Tokens:
+        """Return `length` ids from each of `starts` on, `[starts, length]`; all must lie inside the stream."""
+        bounds = np.array(self._starts)
+        files = np.searchsorted(bounds, starts, side="right") - 1
+        whole = starts + length <= bounds[files + 1]
+        found: Tokens = np.empty((len(starts), length), self.dtype)
+        for number in np.unique(files[whole]):
+            chosen = whole & (files == number)
+            windows: Tokens = _windows(self._maps[number], length)[starts[chosen] - bounds[number]]
+            if len(windows) == len(found):
+                return windows
+            found[chosen] = windows
+        for row in np.flatnonzero(~whole):  # at most one a file
+            found[row] = self.window(int(starts[row]), length)
+        return found
+
+
+def _windows(ids: Tokens, length: int) -> Tokens:
+    """Return all windows of the ids, `[places, length]`, as a view: numpy's own way to it takes 50 times as long."""
+    shape, step = (len(ids) - length + 1, length), ids.itemsize
+    return np.ndarray(shape, ids.dtype, buffer=ids, strides=(step, step))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return a file of the folder; raise ValueError for a name that leads out of it."""
+    if Path(name).name != name:
+        raise ValueError(f"{name!r} is no file name")
+    return folder / name
+
+
+def to_batch(ids: Tokens, counts: Integers) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return inputs and targets of rows that hold so many inputs and one more id; what follows is padding."""
+    inputs, targets = ids[:, :-1].astype(np.int64), ids[:, 1:].astype(np.int64)
+    for row in np.flatnonzero(counts < inputs.shape[1]):
+        inputs[row, counts[row] :], targets[row, counts[row] :] = PAD_ID, IGNORED
+    return torch.from_numpy(inputs), torch.from_numpy(targets)
+
 
 class Samples:
     """The training samples of a split: in each epoch every window once, in an order that the seed and epoch fix.
 
-    Window `w` holds the ids from `w * sequence_length` on and one more, its last target, with which the next window
-    begins. So every id is an input once an epoch and a target once, but the very first, and the tail of at most
-    `sequence_length` ids that fills no window is left out. Raises UserError when there is no whole window.
+    Window `w` has the ids from `w * sequence_length` on as inputs and each one's successor as its target. The last
+    window is what is left, padded with ids that no target counts. The successor of the stream's last id is its first,
+    a `<|bos|>` as behind any other document. So in an epoch every id is an input once and a target once. Raises
+    UserError when the split does not fill one window.
     """
 
     def __init__(self, shards: TokenShards, sequence_length: int, seed: int) -> None:
         self.shards, self.sequence_length, self.seed = shards, sequence_length, seed
-        self.windows = (shards.tokens - 1) // sequence_length
-        if self.windows < 1:
+        self.windows = -(-shards.tokens // sequence_length)
+        self._drawn = lru_cache(maxsize=4)(self._draw)
+        self.tail = shards.tokens - (self.windows - 1) * sequence_length
+        if shards.tokens < sequence_length:
             raise UserError(
                 f"sequence_length: {sequence_length:,} is more than the {shards.tokens:,} tokens of {shards.folder} "
                 "allow; make it shorter or give more text"
@@ -101,21 +164,44 @@ class Samples:
         """Return how many samples an epoch has."""
         return self.windows
 
-    def window_of(self, index: int) -> int:
-        """Return which window is global sample `index`; indices go on counting from epoch to epoch."""
-        epoch, position = divmod(index, self.windows)
-        return permute(position, self.windows, seed=self.seed, epoch=epoch)
+    def windows_of(self, numbers: Integers) -> Integers:
+        """Return which windows are these global samples; numbers go on counting from epoch to epoch."""
+        blocks = numbers // BLOCK
+        found = np.empty_like(numbers)
+        for block in np.unique(blocks).tolist():
+            inside = blocks == block
+            found[inside] = self._drawn(block)[numbers[inside] - block * BLOCK]
+        return found
 
-    def sample(self, index: int) -> NDArray[np.int64]:
-        """Return the `sequence_length + 1` ids of global sample `index`."""
-        start = self.window_of(index) * self.sequence_length
-        return self.shards.window(start, self.sequence_length + 1).astype(np.int64)
+    def _draw(self, block: int) -> Integers:
+        return drawn(np.arange(block * BLOCK, (block + 1) * BLOCK), self.windows, seed=self.seed)
+
+    def read(self, numbers: Integers) -> tuple[Tokens, Integers]:
+        """Return `sequence_length` ids and one more of each global sample, and how many of them are inputs."""
+        windows, length = self.windows_of(numbers), self.sequence_length
+        last = windows == self.windows - 1
+        if not last.any():
+            return self.shards.rows(windows * length, length + 1), np.full(len(windows), length)
+        ids = np.empty((len(windows), length + 1), self.shards.dtype)
+        ids[~last] = self.shards.rows(windows[~last] * length, length + 1)
+        ids[last, : self.tail] = self.shards.window(self.shards.tokens - self.tail, self.tail)
+        ids[last, self.tail :] = self.shards.window(0, 1)
+        return ids, np.where(last, self.tail, length)
 
     def take(self, start: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs and targets, `[count, sequence_length]` each, of the global samples from `start` on."""
-        ids = torch.from_numpy(np.stack([self.sample(index) for index in range(start, start + count)]))
-        return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+        return to_batch(*self.read(np.arange(start, start + count)))
 
-    def batch(self, step: int, global_batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return inputs and targets of the whole batch of a step, counted from 0; a rank takes its rows of it."""
-        return self.take(step * global_batch, global_batch)
+    def spans(self, numbers: Integers) -> list[tuple[int, int]]:
+        """Return where the inputs of these global samples start and end in the stream."""
+        starts = self.windows_of(numbers) * self.sequence_length
+        ends = np.minimum(starts + self.sequence_length, self.shards.tokens)
+        return list(zip(starts.tolist(), ends.tolist(), strict=True))
+
+    def tokens_before(self, number: int) -> int:
+        """Return how many targets the global samples before `number` have."""
+        epochs, left = divmod(number, self.windows)
+        last, epoch = np.array([self.windows - 1]), np.array([epochs])
+        short = permute(last, self.windows, seed=self.seed, epochs=epoch, inverse=True)[0] < left
+        padding = self.sequence_length - self.tail if short else 0
+        return epochs * self.shards.tokens + left * self.sequence_length - padding

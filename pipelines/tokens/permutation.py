@@ -4,34 +4,52 @@ Cycle walking after Black and Rogaway, "Ciphers with arbitrary finite domains" (
 64 bits, so that the order is the same on every machine and with every version of every library.
 """
 
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers: TypeAlias = NDArray[np.int64]
+Words: TypeAlias = NDArray[np.uint64]
+
 MASK = (1 << 64) - 1
 ROUNDS = 6
 
 
-def permute(position: int, size: int, *, seed: int, epoch: int) -> int:
-    """Return where `position` goes in the permutation of `range(size)` that the seed and the epoch name."""
-    if not 0 <= position < size:
-        raise IndexError(f"position {position:,} is outside a permutation of {size:,}")
+def drawn(numbers: Integers, size: int, *, seed: int) -> Integers:
+    """Return which of `size` things each global number stands for: in every epoch each once, in an order of its own."""
+    epochs, places = np.divmod(numbers, size)
+    return permute(places, size, seed=seed, epochs=epochs)
+
+
+def permute(places: Integers, size: int, *, seed: int, epochs: Integers, inverse: bool = False) -> Integers:
+    """Return where each place goes, or comes from, in the permutation of `range(size)` that seed and epoch name."""
+    if len(places) and not 0 <= places.min() <= places.max() < size:
+        raise IndexError(f"positions {places.min():,} to {places.max():,} are not in a permutation of {size:,}")
     half = (max(size - 1, 1).bit_length() + 1) // 2
-    key = mix(mix(seed & MASK) ^ epoch)
-    while True:
-        position = _feistel(position, half, key)
-        if position < size:
-            return position
+    keys = mix(mix(np.array([seed & MASK], np.uint64)) ^ epochs.astype(np.uint64))
+    values = _feistel(places.astype(np.uint64), half, keys, inverse)
+    while len(outside := np.flatnonzero(values >= size)):
+        values[outside] = _feistel(values[outside], half, keys[outside], inverse)
+    return values.astype(np.int64)
 
 
-def _feistel(value: int, half: int, key: int) -> int:
-    """Return the image of `value` under a permutation of the numbers of `2 * half` bits."""
-    low_bits = (1 << half) - 1
-    left, right = value >> half, value & low_bits
-    for number in range(ROUNDS):
-        left, right = right, left ^ (mix(key + (number << 56) ^ right) & low_bits)
-    return left << half | right
+def _feistel(values: Words, half: int, keys: Words, inverse: bool) -> Words:
+    """Return the images, or the originals, of `values` under permutations of the numbers of `2 * half` bits."""
+    bits, low = np.uint64(half), np.uint64((1 << half) - 1)
+    left, right = values >> bits, values & low
+    for number in range(ROUNDS)[:: -1 if inverse else 1]:
+        key = keys + np.uint64(number << 56)
+        if inverse:
+            left, right = right ^ (mix(key ^ left) & low), left
+        else:
+            left, right = right, left ^ (mix(key ^ right) & low)
+    return left << bits | right
 
 
-def mix(value: int) -> int:
-    """Return the splitmix64 hash of `value` (Steele, Lea and Flood, 2014)."""
-    value = (value + 0x9E3779B97F4A7C15) & MASK
-    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & MASK
-    value = (value ^ value >> 27) * 0x94D049BB133111EB & MASK
-    return value ^ value >> 31
+def mix(values: Words) -> Words:
+    """Return the splitmix64 hashes of `values` (Steele, Lea and Flood, 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)

@@ -29,4 +29,4 @@ def shard(config: ShardConfig, *, documents: Path, tokenizer: Path, out: Path) -
     return build(config, documents, tokenizer, out)
 
 
-SHARD = Stage("shard", version=1, run=shard, libraries=("numpy", "pyarrow", "tokenizers"))
+SHARD = Stage("shard", version=2, run=shard, libraries=("numpy", "pyarrow", "tokenizers"))

@@ -1,10 +1,11 @@
 """From documents to shards in two passes: ids go to a spill file as they are read, then to the shards in their order.
 
-In memory are a batch of 4 MiB of text and, for each document, its id and four numbers: about 250 bytes. The spill
+In memory are a batch of 4 MiB of text or ids and, for each document, its id and six numbers: about 250 bytes. The spill
 file takes two or four bytes a token of disk until the stage ends.
 """
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from pipelines.tokens.shard import ShardConfig
 from pipelines.tokens.special import BOS
 from pipelines.tokens.split import SplitWriter
 
-UINT16_IDS = 65_535
+UINT16_IDS = 1 << 16
 """A vocabulary beyond this is written in 32 bits."""
+
+BLOCK_IDS = 1 << 20
+"""Ids gathered before they are written: 4 MiB at most, or a single longer document."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,29 @@ def _encode_all(config: ShardConfig, documents: Path, encoder: Tokenizer, out: P
 
 def _write(writer: SplitWriter, encoded: Encoded, members: NDArray[np.bool_], bos: int) -> None:
     # A file of no bytes cannot be mapped: every document may be empty.
-    stream = np.memmap(encoded.spill, encoded.dtype, "r") if encoded.ends[-1] else np.empty(0, encoded.dtype)
+    spilt = np.memmap(encoded.spill, encoded.dtype, "r") if encoded.ends[-1] else np.empty(0, encoded.dtype)
+    stream = spilt.view(np.ndarray)  # slices of a plain array are cheaper
     first = np.array([bos], encoded.dtype)
+    starts = np.concatenate([[0], encoded.ends[:-1]])
     order = np.argsort(encoded.ranks, kind="stable")
-    with meter(f"writing {writer.folder.name}", total=int(members.sum()), unit="documents") as counter:
-        for place in order[members[order]]:
-            start = encoded.ends[place - 1] if place else 0
-            ids = np.concatenate([first, stream[start : encoded.ends[place]]])
-            writer.write(encoded.ids[place], ids, int(encoded.sizes[place]))
-            counter.advance()
+    order = order[members[order]]
+    lengths = (encoded.ends - starts)[order] + 1
+    with meter(f"writing {writer.folder.name}", total=len(order), unit="documents") as counter:
+        for block in _blocks(lengths):
+            places = order[block]
+            bounds = zip(starts[places].tolist(), encoded.ends[places].tolist(), strict=True)
+            pieces = [piece for start, end in bounds for piece in (first, stream[start:end])]
+            names = [encoded.ids[place] for place in places.tolist()]
+            writer.write(names, np.concatenate(pieces), lengths[block], int(encoded.sizes[places].sum()))
+            counter.advance(len(places))
+
+
+def _blocks(lengths: NDArray[np.int64]) -> Iterator[slice]:
+    """Yield which documents are written at once: as many as fit into a block, and one at least."""
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < len(lengths):
+        before = ends[start] - lengths[start]
+        stop = max(int(np.searchsorted(ends, before + BLOCK_IDS, side="right")), start + 1)
+        yield slice(start, stop)
+        start = stop

@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.artifacts.work import atomic_file
-from pipelines.corpus.documents import PartWriter
 
+SPANS_PER_GROUP = 1 << 16
+"""Documents whose ids and places are in memory at once: some 6 MB."""
 SPANS = pa.schema([("document_id", pa.string()), ("start", pa.int64()), ("length", pa.int64())])
 NAMES = {"<u2": "uint16", "<u4": "uint32"}
 
@@ -29,15 +32,26 @@ class SplitWriter:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
-        self._spans = PartWriter(self.folder / "spans.parquet", self.out, SPANS)
-        self._spans.__enter__()
+        self._files = ExitStack()
+        path = self._files.enter_context(atomic_file(self.folder / "spans.parquet", self.out))
+        self._spans = self._files.enter_context(pq.ParquetWriter(path, SPANS, compression="zstd"))
+        self._waiting: list[pa.RecordBatch] = []
         self._shard: _ShardFile | None = None
         return self
 
-    def write(self, document_id: str, ids: NDArray[np.unsignedinteger[Any]], size: int) -> None:
-        """Append a document's ids; `size` is the bytes of its text."""
-        self._spans.write_row({"document_id": document_id, "start": self.tokens, "length": len(ids)})
-        self.documents += 1
+    def write(
+        self,
+        document_ids: Sequence[str],
+        ids: NDArray[np.unsignedinteger[Any]],
+        lengths: NDArray[np.int64],
+        size: int,
+    ) -> None:
+        """Append documents, whose ids follow one another; `size` is the bytes of their texts."""
+        starts = self.tokens + np.cumsum(lengths) - lengths
+        self._waiting.append(pa.record_batch([pa.array(document_ids, pa.string()), starts, lengths], schema=SPANS))
+        if sum(len(batch) for batch in self._waiting) >= SPANS_PER_GROUP:
+            self._write_spans()
+        self.documents += len(document_ids)
         self.tokens += len(ids)
         self.bytes += size
         while len(ids):
@@ -52,12 +66,19 @@ class SplitWriter:
         self._shards.append(shard.close())
         self._shard = None
 
+    def _write_spans(self) -> None:
+        if self._waiting:
+            self._spans.write_table(pa.Table.from_batches(self._waiting), row_group_size=SPANS_PER_GROUP)
+            self._waiting = []
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._shard:
             self._end_shard(self._shard)
-        self._spans.__exit__(kind, error, trace)
+        if kind is None:
+            self._write_spans()
+        self._files.__exit__(kind, error, trace)
         if kind is None:
             self._write_index()
 

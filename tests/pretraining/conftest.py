@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from pipelines.artifacts.pins import file_digest
 from pipelines.tokens.digest import tokenizer_digest
 
 SPECIAL = ("<|bos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
@@ -53,8 +56,15 @@ def write_split(folder: Path, documents: list[str], tokenizer: Path) -> None:
         "documents": len(documents),
         "vocab_size": encoder.get_vocab_size(),
         "tokenizer_digest": tokenizer_digest(tokenizer),
-        "shards": [{"file": "shard-00000.bin", "tokens": len(ids)}],
+        "shards": [{"file": "shard-00000.bin", "tokens": len(ids), "sha256": file_digest(folder / "shard-00000.bin")}],
     }
+    starts = [place for place, number in enumerate(ids) if number == 0]
+    ends = [*starts[1:], len(ids)]
+    spans = [
+        {"document_id": f"{folder.name}-{number}", "start": start, "length": end - start}
+        for number, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
+    pq.write_table(pa.Table.from_pylist(spans), folder / "spans.parquet", row_group_size=3)
     (folder / "index.json").write_text(json.dumps(index))
 
 

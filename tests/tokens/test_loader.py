@@ -1,17 +1,16 @@
+import hashlib
 import json
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.artifacts.errors import UserError
-from pipelines.tokens.loader import Samples, TokenShards
-from pipelines.tokens.permutation import permute
+from pipelines.pretraining.losses import IGNORED
+from pipelines.tokens.loader import PAD_ID, Samples, TokenShards
 
 
 def write_shards(folder: Path, tokens: int, per_file: int, dtype: str = "uint16") -> Path:
@@ -22,7 +21,13 @@ def write_shards(folder: Path, tokens: int, per_file: int, dtype: str = "uint16"
     for number, start in enumerate(range(0, tokens, per_file)):
         piece = ids[start : start + per_file]
         (folder / f"shard-{number:05d}.bin").write_bytes(piece.tobytes())
-        shards.append({"file": f"shard-{number:05d}.bin", "tokens": len(piece), "sha256": ""})
+        shards.append(
+            {
+                "file": f"shard-{number:05d}.bin",
+                "tokens": len(piece),
+                "sha256": hashlib.sha256(piece.tobytes()).hexdigest(),
+            }
+        )
     index = {
         "dtype": dtype,
         "vocab_size": tokens,
@@ -47,6 +52,7 @@ def test_the_figures_of_the_index_are_read(folder: Path) -> None:
     assert len(shards) == 1003
 
 
+@settings(deadline=None)
 @given(start=st.integers(0, 1003), length=st.integers(0, 1003))
 def test_a_window_crosses_files(folder: Path, start: int, length: int) -> None:
     shards = TokenShards(folder)
@@ -62,21 +68,29 @@ def test_ids_above_65535_are_read_from_uint32(tmp_path: Path) -> None:
     assert shards.window(69_998, 2).tolist() == [69_998, 69_999]
 
 
-def test_every_token_is_seen_once_an_epoch_but_the_stated_tail(folder: Path) -> None:
-    samples = Samples(TokenShards(folder), sequence_length=10, seed=3)
-    assert len(samples) == 100
+@settings(deadline=None, max_examples=50)
+@given(tokens=st.integers(8, 200), per_file=st.integers(1, 90), length=st.integers(8, 60), seed=st.integers(0, 99))
+def test_every_token_is_an_input_once_and_a_target_once_in_every_epoch(
+    tokens: int, per_file: int, length: int, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shards = TokenShards(write_shards(tmp_path_factory.mktemp("any") / "train", tokens, per_file))
+    if tokens < length:
+        return
+    samples = Samples(shards, sequence_length=length, seed=seed)
     for epoch in range(3):
-        drawn = [samples.sample(epoch * 100 + position) for position in range(100)]
-        inputs = Counter(int(token) for sample in drawn for token in sample[:-1])
-        targets = Counter(int(token) for sample in drawn for token in sample[1:])
-        assert inputs == Counter(range(1000))
-        assert targets == Counter(range(1, 1001))
+        inputs, targets = samples.take(epoch * len(samples), len(samples))
+        assert inputs.shape == targets.shape == (-(-tokens // length), length)
+        counted = targets != IGNORED
+        assert sorted(inputs[counted].tolist()) == sorted(targets[counted].tolist()) == list(range(tokens))
+        assert ((inputs[counted] + 1) % tokens == targets[counted]).all(), "a target is the next token"
+        assert (inputs[~counted] == PAD_ID).all()
+        assert not (~counted[:, :-1] & counted[:, 1:]).any(), "padding is at the end of a row"
 
 
 def test_epochs_and_seeds_have_their_own_order(folder: Path) -> None:
     shards = TokenShards(folder)
     orders = {
-        tuple(samples.window_of(epoch * 100 + position) for position in range(100))
+        tuple(samples.windows_of(np.arange(epoch * 101, epoch * 101 + 101)).tolist())
         for seed in range(3)
         for samples in [Samples(shards, sequence_length=10, seed=seed)]
         for epoch in range(3)
@@ -84,56 +98,103 @@ def test_epochs_and_seeds_have_their_own_order(folder: Path) -> None:
     assert len(orders) == 9
 
 
+@settings(deadline=None)
+@given(number=st.integers(0, 1000), start=st.integers(0, 500), count=st.integers(1, 64))
+def test_a_sample_is_the_same_in_any_batch_of_any_reader(folder: Path, number: int, start: int, count: int) -> None:
+    alone = Samples(TokenShards(folder), sequence_length=10, seed=3).take(number, 1)
+    within = Samples(TokenShards(folder), sequence_length=10, seed=3).take(start, count)
+    if start <= number < start + count:
+        assert torch.equal(alone[0][0], within[0][number - start])
+        assert torch.equal(alone[1][0], within[1][number - start])
+
+
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_the_order_of_samples_is_the_same_at_any_world_size(folder: Path, world: int) -> None:
     whole = Samples(TokenShards(folder), sequence_length=10, seed=3)
     ranks = [Samples(TokenShards(folder), sequence_length=10, seed=3) for _ in range(world)]
     for step in range(30):
-        inputs, targets = whole.batch(step, 8)
+        inputs, targets = whole.take(step * 8, 8)
         share = 8 // world
         parts = [samples.take(step * 8 + rank * share, share) for rank, samples in enumerate(ranks)]
         assert torch.equal(inputs, torch.cat([part[0] for part in parts]))
         assert torch.equal(targets, torch.cat([part[1] for part in parts]))
 
 
-def test_a_resumed_loader_goes_on_where_it_stopped(folder: Path) -> None:
-    before = Samples(TokenShards(folder), sequence_length=10, seed=3)
-    seen = [before.batch(step, 8)[0] for step in range(30)]
-    after = Samples(TokenShards(folder), sequence_length=10, seed=3)
-    assert all(torch.equal(after.batch(step, 8)[0], seen[step]) for step in range(11, 30))
-
-
-def test_targets_follow_inputs_by_one(folder: Path) -> None:
-    inputs, targets = Samples(TokenShards(folder), sequence_length=10, seed=3).batch(0, 4)
-    assert inputs.shape == targets.shape == (4, 10)
-    assert inputs.dtype == targets.dtype == torch.int64
-    assert torch.equal(inputs + 1, targets)
-
-
 def test_the_order_of_samples_never_changes_between_versions(folder: Path) -> None:
     samples = Samples(TokenShards(folder), sequence_length=10, seed=3)
-    assert [samples.window_of(index) for index in [0, 1, 2, 99, 100]] == [60, 49, 22, 16, 70]
+    assert samples.windows_of(np.array([0, 1, 2, 99, 100, 101])).tolist() == [60, 49, 22, 16, 77, 70]
 
 
-@given(size=st.integers(1, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 2**40))
-def test_a_permutation_reaches_every_place_once(size: int, seed: int, epoch: int) -> None:
-    assert sorted(permute(place, size, seed=seed, epoch=epoch) for place in range(size)) == list(range(size))
+@settings(deadline=None)
+@given(number=st.integers(0, 500))
+def test_targets_before_a_sample_are_counted_without_reading_them(folder: Path, number: int) -> None:
+    samples = Samples(TokenShards(folder), sequence_length=10, seed=3)
+    assert samples.tokens_before(number) == int((samples.take(0, number)[1] != IGNORED).sum())
 
 
-def test_a_permutation_is_even_over_places() -> None:
-    landed = Counter(permute(0, 10, seed=seed, epoch=0) for seed in range(10_000))
-    assert all(850 < landed[place] < 1150 for place in range(10))
-
-
-def test_a_permutation_leaves_few_neighbours_together() -> None:
-    order = [permute(place, 10_000, seed=1, epoch=0) for place in range(10_000)]
-    assert sum(abs(one - two) == 1 for one, two in pairwise(order)) < 20
+def test_the_places_of_samples_are_where_their_inputs_lie(folder: Path) -> None:
+    samples = Samples(TokenShards(folder), sequence_length=10, seed=3)
+    inputs, targets = samples.take(0, 101)
+    for (start, end), row, counted in zip(samples.spans(np.arange(101)), inputs, targets != IGNORED, strict=True):
+        assert row[counted].tolist() == list(range(start, end))
 
 
 def test_a_split_shorter_than_a_sample_is_named(folder: Path) -> None:
     with pytest.raises(UserError, match="make it shorter or give more text"):
-        Samples(TokenShards(folder), sequence_length=1003, seed=0)
-    assert len(Samples(TokenShards(folder), sequence_length=1002, seed=0)) == 1
+        Samples(TokenShards(folder), sequence_length=1004, seed=0)
+    assert len(Samples(TokenShards(folder), sequence_length=1003, seed=0)) == 1
+
+
+@settings(deadline=None)
+@given(starts=st.lists(st.integers(0, 1003), max_size=20), length=st.integers(1, 300))
+def test_many_windows_at_once_are_the_windows_one_by_one(folder: Path, starts: list[int], length: int) -> None:
+    shards = TokenShards(folder)
+    inside = np.array([start for start in starts if start + length <= 1003], np.int64)
+    rows = shards.rows(inside, length)
+    assert rows.tolist() == [shards.window(int(start), length).tolist() for start in inside]
+
+
+def test_whole_shards_pass_verification(folder: Path) -> None:
+    TokenShards(folder).verify()
+
+
+@pytest.mark.parametrize("promised", ["0" * 64, None])
+def test_a_wrong_checksum_is_named(tmp_path: Path, promised: str | None) -> None:
+    folder = write_shards(tmp_path / "train", tokens=10, per_file=5)
+    index = json.loads((folder / "index.json").read_text())
+    index["shards"][1]["sha256"] = promised
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"shard-00001\.bin has checksum .* and the index promises (0000|None).*again"):
+        TokenShards(folder).verify()
+
+
+def test_a_flipped_bit_is_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "train", tokens=10, per_file=5)
+    data = bytearray((folder / "shard-00000.bin").read_bytes())
+    data[3] ^= 1
+    (folder / "shard-00000.bin").write_bytes(data)
+    with pytest.raises(UserError, match=r"shard-00000\.bin has checksum"):
+        TokenShards(folder).verify()
+
+
+def test_a_vocabulary_that_the_ids_cannot_number_is_named(tmp_path: Path) -> None:
+    folder = write_shards(tmp_path / "train", tokens=10, per_file=5)
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**index, "vocab_size": 65_536}))
+    TokenShards(folder)
+    (folder / "index.json").write_text(json.dumps({**index, "vocab_size": 65_537}))
+    with pytest.raises(UserError, match="uint16 ids for a vocabulary of 65,537"):
+        TokenShards(folder)
+
+
+@pytest.mark.parametrize("name", ["../shard-00000.bin", "/etc/passwd", 7, ""])
+def test_a_file_outside_the_folder_is_named(tmp_path: Path, name: object) -> None:
+    folder = write_shards(tmp_path / "train", tokens=10, per_file=5)
+    index = json.loads((folder / "index.json").read_text())
+    index["shards"][0]["file"] = name
+    (folder / "index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="artifacts verify"):
+        TokenShards(folder)
 
 
 def test_an_odd_byte_count_is_named(tmp_path: Path) -> None:
@@ -166,7 +227,11 @@ def test_an_index_that_promises_more_than_it_lists_is_named(tmp_path: Path) -> N
         TokenShards(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"dtype": "int7"}', "[]"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", '{"dtype": "int7"}', "[]", '{"dtype": "uint16", "tokens": 1e999}', "[" * 100_000, "\0", "null"],
+    ids=lambda content: content[:12],
+)
 def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(UserError, match="cannot be read"):

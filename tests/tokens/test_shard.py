@@ -175,7 +175,7 @@ def test_a_document_longer_than_a_file_goes_on_in_the_next(tmp_path: Path, byte_
 
 
 def test_a_large_vocabulary_is_written_in_32_bits(tmp_path: Path) -> None:
-    for size, dtype in ((65_535, "uint16"), (65_536, "uint32")):
+    for size, dtype in ((65_536, "uint16"), (65_537, "uint32")):
         wide = write_tokenizer(tmp_path / dtype / "tokenizer", size)
         documents = write(tmp_path / dtype / "in", rows(4))
         shard(CONFIG, documents=documents, tokenizer=wide, out=tmp_path / dtype / "out")
@@ -195,7 +195,7 @@ def test_the_tokenizer_is_copied(out: Path, byte_tokenizer: Path) -> None:
 
 
 def test_the_shards_feed_the_loader(out: Path) -> None:
-    inputs, targets = Samples(TokenShards(out / "train"), sequence_length=32, seed=0).batch(0, 4)
+    inputs, targets = Samples(TokenShards(out / "train"), sequence_length=32, seed=0).take(0, 4)
     assert inputs.shape == targets.shape == (4, 32)
 
 
@@ -204,7 +204,7 @@ def test_no_index_is_left_by_a_writer_that_failed(tmp_path: Path) -> None:
         pytest.raises(RuntimeError, match="disk"),
         SplitWriter(tmp_path / "train", tmp_path, "<u2", 1_024, {}) as writer,
     ):
-        writer.write("a", np.zeros(2_000, np.uint16), 1)
+        writer.write(["a"], np.zeros(2_000, np.uint16), np.array([2_000]), 1)
         raise RuntimeError("disk")
     assert not (tmp_path / "train" / "index.json").exists()
 
