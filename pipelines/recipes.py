@@ -75,6 +75,7 @@ def demo() -> FullConfig:
             "examples.source.packages": ("python", "numpy", "scipy", "pandas", "scikit-learn", "networkx"),
             "ingest.workers": 2,
             "annotate.workers": 2,
+            "filter.workers": 2,
             "decontaminate.workers": 2,
             "tokenizer.vocab_size": 4096,
             "pretrain": {"size": "mini", "sequence_length": 256, "max_steps": 240, "warmup_steps": 10}

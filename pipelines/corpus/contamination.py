@@ -19,7 +19,7 @@ from pipelines.artifacts.progress import track
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import atomic_file, progress_dir
 from pipelines.corpus.decontaminate import DecontaminateConfig
-from pipelines.corpus.documents import ROWS_PER_GROUP, PartWriter, parts
+from pipelines.corpus.documents import ROWS_PER_GROUP, PartWriter, parts, read_rows
 from pipelines.corpus.item_index import ExactIndex, Place, index_exact
 from pipelines.corpus.items import Item, read_items
 from pipelines.corpus.near_items import NearIndex, index_near
@@ -143,9 +143,7 @@ def _merge_hits(out: Path, count: int) -> Counter[str]:
     seen: set[tuple[str, str]] = set()
     with PartWriter(out / "dropped" / "hits.parquet", out, HITS) as writer:
         for index in range(count):
-            with pq.ParquetFile(_hits_part(out, index)) as file:
-                for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
-                    for row in batch.to_pylist():
-                        seen.add((row["benchmark"], row["item"]))
-                        writer.write_row(row)
+            for row in read_rows(_hits_part(out, index)):
+                seen.add((row["benchmark"], row["item"]))
+                writer.write_row(row)
     return Counter(benchmark for benchmark, _ in seen)

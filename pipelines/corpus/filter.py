@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.pins import FileRoot, Root
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.corpus.execution import ShardedConfig
 
 
 class UrlRules(StageConfig):
@@ -134,8 +135,8 @@ class ToxicityRules(StageConfig):
     max_score: float = Field(0.9, ge=0, le=1, description="Greatest probability that its worst window is toxic.")
 
 
-class FilterConfig(StageConfig):
-    """The thresholds, in the order in which they are tried."""
+class FilterConfig(ShardedConfig):
+    """The thresholds, in the order in which they are tried, and how many processes try them."""
 
     model_config = ConfigDict(title="Filter documents")
 
@@ -164,4 +165,4 @@ def filter(config: FilterConfig, *, documents: Path, out: Path) -> Metrics:
     return filter_documents(config, documents, out)
 
 
-FILTER = Stage("filter", version=2, run=filter, libraries=("datatrove", "pyarrow"))
+FILTER = Stage("filter", version=2, run=filter, libraries=("datatrove", "pyarrow"), resumable=True)
