@@ -44,7 +44,10 @@ class DecontaminateConfig(ShardedConfig):
 
     def roots(self) -> dict[str, Root]:
         """Return the mirror's files."""
-        return {} if self.mirror is None else {"mirror": FileRoot(source_files(self.mirror, SUFFIXES))}
+        if self.mirror is None:
+            return {}
+        field = "decontaminate.mirror"
+        return {"mirror": FileRoot(source_files(self.mirror, SUFFIXES, field), field)}
 
 
 def decontaminate(

@@ -34,8 +34,10 @@ class UrlRules(StageConfig):
     )
 
     def roots(self) -> Mapping[str, Root]:
-        """Return the list as an input pinned by content."""
-        return {"path": FileRoot({"list": self.path})} if self.path else {}
+        """Return the list as an input pinned by content; a list with a bad line is refused before a run begins."""
+        from pipelines.corpus.block_list import check_list
+
+        return {"path": FileRoot({"list": self.path}, "filter.urls.path", check_list)} if self.path else {}
 
 
 class LanguageRules(StageConfig):

@@ -9,7 +9,7 @@ import pytest
 from datatrove.data import Document
 
 from pipelines.artifacts.errors import StageFailed, UserError
-from pipelines.artifacts.pins import file_digest
+from pipelines.artifacts.pins import PinCache, file_digest
 from pipelines.artifacts.work import PROGRESS
 from pipelines.corpus.documents import part_name, parts
 from pipelines.corpus.filter import FILTER, FilterConfig, UrlRules, filter
@@ -114,6 +114,15 @@ def test_a_bad_block_list_is_told_before_any_part_is_filtered(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"filter\.urls\.path: .* line 1"):
         filter(config, documents=divided(tmp_path / "in", 3), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_refuses_a_block_list_that_is_bad_or_absent(tmp_path: Path) -> None:
+    pins, planned = PinCache(tmp_path / "pins"), FilterConfig(urls=UrlRules(path=tmp_path / "list.txt"))
+    with pytest.raises(UserError, match=r"^filter\.urls\.path: .*list\.txt' cannot be read \(No such file"):
+        planned.roots()["urls.path"].pin(pins)
+    (tmp_path / "list.txt").write_text("good.example\ntwo words\n")
+    with pytest.raises(UserError, match=r"^filter\.urls\.path: .* line 2: 'two words' is no entry"):
+        planned.roots()["urls.path"].pin(pins)
 
 
 def test_a_block_list_reaches_every_worker(tmp_path: Path) -> None:
