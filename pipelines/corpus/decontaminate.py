@@ -66,6 +66,7 @@ def decontaminate(
     all choices in order are looked for. A wrong choice alone convicts nobody: it is another thing's truth. A document
     is dropped whole.
     """
+    config.prepare()
     from pipelines.corpus.contamination import build
 
     sets = {"questions": questions, "instructions": instructions, "preferences": preferences}

@@ -162,6 +162,7 @@ def filter(config: FilterConfig, *, documents: Path, out: Path) -> Metrics:
     Returns `in`, `kept`, `dropped.REASON` and `pii.KIND`, the pieces of personal data replaced in what is kept.
     Raises EmptyOutput when nothing is.
     """
+    config.prepare()
     from pipelines.corpus.filtering import filter_documents
 
     return filter_documents(config, documents, out)

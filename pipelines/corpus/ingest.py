@@ -56,6 +56,7 @@ class IngestConfig(ShardedConfig):
 
 def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> Metrics:
     """Write the documents of the source, a part a shard, and list what was lost and why."""
+    config.prepare()
     from pipelines.corpus.documented.pages import write_crawl
     from pipelines.corpus.extraction import PageLimits
     from pipelines.corpus.intake import Intake, keep_first, merge_errors, tell_passed_over
