@@ -131,7 +131,7 @@ def trace(
     found = trace_document(open_store(store), document, flow and product_named(flow).name)
     if as_json:
         return print_json(asdict(found))
-    print_trace(found.id, found.run, [(step.node, step.output, step.facts) for step in found.steps])
+    print_trace(found.id or document, found.run, [(step.node, step.output, step.facts) for step in found.steps])
     return None
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,10 +29,14 @@ class FileRoot:
     """Files by their names inside the source: a renamed folder is the same input, a renamed page is not."""
 
     files: Mapping[str, Path]
+    field: str
+    """The setting that names them, for errors."""
+    check: Callable[[Path], object] | None = None
+    """Raises UserError for a file that is not what it should be; asked when the file is hashed for the first time."""
 
     def pin(self, cache: "PinCache") -> str:
-        """Return the digest over the names and contents of the files."""
-        digests = {name: cache.digest(path) for name, path in self.files.items()}
+        """Return the digest over the names and contents of the files; raise UserError naming the field."""
+        digests = {name: cache.digest(path, self.field, self.check) for name, path in self.files.items()}
         return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
@@ -51,11 +55,11 @@ MOST_ENDINGS = 12
 """Endings that an error names: what fits a line."""
 
 
-def source_files(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def source_files(path: Path, suffixes: tuple[str, ...], field: str) -> dict[str, Path]:
     """Return the files of a file, a folder or a glob that end in one of `suffixes`, by name inside it, sorted.
 
     Links out of the folder, what is no regular file, and what lies in hidden folders or is hidden itself are passed
-    over. Raises UserError when there is none.
+    over. Raises UserError, which names the setting `field`, when there is none.
     """
     text = str(path)
     if path.is_file():
@@ -68,7 +72,7 @@ def source_files(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         pattern = os.path.relpath(text, base)
         found = base.glob(pattern)
     else:
-        raise UserError(f"source: {text!r} does not exist; name a file, a folder or a glob")
+        raise UserError(f"{field}: {text!r} does not exist; name a file, a folder or a glob")
     files = {
         str(item.relative_to(path if path.is_dir() else base)): item
         for item in found
@@ -77,7 +81,7 @@ def source_files(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     }
     if not files:
         endings = " or ".join(suffixes[:MOST_ENDINGS]) + (" and others" if len(suffixes) > MOST_ENDINGS else "")
-        raise UserError(f"source: {text!r} holds no file ending in {endings}; name another path")
+        raise UserError(f"{field}: {text!r} holds no file ending in {endings}; name another path")
     return dict(sorted(files.items()))
 
 
@@ -105,19 +109,24 @@ class PinCache:
         if isinstance(loaded, dict):
             self._entries = {str(key): str(value) for key, value in loaded.items()}
 
-    def digest(self, path: Path) -> str:
-        """Return the file's sha256; raise UserError when it cannot be read."""
+    def digest(self, path: Path, field: str, check: Callable[[Path], object] | None = None) -> str:
+        """Return the file's sha256, once `check` has found nothing wrong with it.
+
+        Raises UserError, which names the setting `field`, when it cannot be read.
+        """
         try:
             stat = path.stat()
             key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
             known = self._entries.get(key)
             if known is None:
+                if check:
+                    check(path)
                 known = file_digest(path)
                 if time.time_ns() - stat.st_ctime_ns > SETTLED_NS:
                     self._entries[key] = known
                     self._changed = True
         except OSError as error:
-            raise UserError(f"source: {str(path)!r} cannot be read ({error.strerror}); check the path") from error
+            raise UserError(f"{field}: {str(path)!r} cannot be read ({error.strerror}); check the path") from error
         return known
 
     def save(self) -> None:

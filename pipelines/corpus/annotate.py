@@ -26,6 +26,7 @@ def annotate(config: AnnotateConfig, *, documents: Path, classifier: Path | None
 
     Toxicity is scored by the weights of `classifier`, without it by those that ship with the package.
     """
+    config.prepare()
     from pipelines.corpus.annotation import annotate_documents
 
     return annotate_documents(config, documents, out, classifier)

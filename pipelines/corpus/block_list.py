@@ -1,6 +1,7 @@
 """Block lists of addresses: domains with their subdomains, patterns and words."""
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from fnmatch import translate
 from functools import lru_cache
@@ -77,6 +78,11 @@ def _joined(patterns: Iterable[str]) -> re.Pattern[str] | None:
     """Return one expression of all patterns; a star that has matched is never tried again, so the cost is linear."""
     escaped = [translate(pattern.replace("[", "[[]").replace("?", "[?]")) for pattern in sorted(set(patterns))]
     return re.compile("|".join(escaped)) if escaped else None
+
+
+def check_list(path: Path) -> None:
+    """Raise UserError where a line of a list file is no entry, or the file cannot be read."""
+    deque(_read(path), maxlen=0)
 
 
 def _read(path: Path) -> Iterator[str]:

@@ -19,8 +19,9 @@ from pipelines.artifacts.progress import track
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import atomic_file, progress_dir
 from pipelines.corpus.decontaminate import DecontaminateConfig
-from pipelines.corpus.documents import ROWS_PER_GROUP, PartWriter, parts
+from pipelines.corpus.documents import ROWS_PER_GROUP, PartWriter, parts, read_rows
 from pipelines.corpus.item_index import ExactIndex, Place, index_exact
+from pipelines.corpus.item_texts import hashed_texts
 from pipelines.corpus.items import Item, read_items
 from pipelines.corpus.near_items import NearIndex, index_near
 from pipelines.corpus.ngrams import word_hashes, words
@@ -120,12 +121,13 @@ def build(config: DecontaminateConfig, documents: Path, sets: dict[str, Path | N
 def search_for(items: list[Item], config: DecontaminateConfig, documents: Iterable[Path], out: Path) -> Search:
     """Return the search for these items."""
     benchmarks: NDArray[np.int64] = np.unique([item.benchmark for item in items], return_inverse=True)[1]
+    texts = hashed_texts(items)
     return Search(
         documents=tuple(documents),
         out=out,
         names=tuple((item.benchmark, item.name) for item in items),
-        exact=index_exact(items, benchmarks, config),
-        near=index_near(items if config.near_share < 1 else [], benchmarks, config),
+        exact=index_exact(texts, benchmarks, config),
+        near=index_near(texts if config.near_share < 1 else hashed_texts([]), benchmarks, config),
     )
 
 
@@ -143,9 +145,7 @@ def _merge_hits(out: Path, count: int) -> Counter[str]:
     seen: set[tuple[str, str]] = set()
     with PartWriter(out / "dropped" / "hits.parquet", out, HITS) as writer:
         for index in range(count):
-            with pq.ParquetFile(_hits_part(out, index)) as file:
-                for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
-                    for row in batch.to_pylist():
-                        seen.add((row["benchmark"], row["item"]))
-                        writer.write_row(row)
+            for row in read_rows(_hits_part(out, index)):
+                seen.add((row["benchmark"], row["item"]))
+                writer.write_row(row)
     return Counter(benchmark for benchmark, _ in seen)

@@ -44,7 +44,10 @@ class DecontaminateConfig(ShardedConfig):
 
     def roots(self) -> dict[str, Root]:
         """Return the mirror's files."""
-        return {} if self.mirror is None else {"mirror": FileRoot(source_files(self.mirror, SUFFIXES))}
+        if self.mirror is None:
+            return {}
+        field = "decontaminate.mirror"
+        return {"mirror": FileRoot(source_files(self.mirror, SUFFIXES, field), field)}
 
 
 def decontaminate(
@@ -63,6 +66,7 @@ def decontaminate(
     all choices in order are looked for. A wrong choice alone convicts nobody: it is another thing's truth. A document
     is dropped whole.
     """
+    config.prepare()
     from pipelines.corpus.contamination import build
 
     sets = {"questions": questions, "instructions": instructions, "preferences": preferences}

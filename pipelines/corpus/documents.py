@@ -55,10 +55,15 @@ def count_documents(folder: Path) -> int:
 def read_documents(source: Path, columns: list[str] | None = None) -> Iterator[Document]:
     """Yield the documents of one part, or of all parts of an output in order, a row group at a time."""
     for part in [source] if source.is_file() else parts(source):
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
-                for row in batch.to_pylist():
-                    yield to_document(row)
+        for row in read_rows(part, columns):
+            yield to_document(row)
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one Parquet file, a row group at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP, columns=columns):
+            yield from batch.to_pylist()
 
 
 def to_document(row: dict[str, Any]) -> Document:

@@ -43,7 +43,7 @@ class DocsSource(StageConfig):
         """Return every source file that the packages' lists of files name, and the interpreter that parses them."""
         found = package_files(self.packages)
         files = {f"{package}:{name}": path for package, group in found.items() for name, path in group.items()}
-        return {"packages": FileRoot(files), "interpreter": NamedRoot(interpreter())}
+        return {"packages": FileRoot(files, "examples.source.packages"), "interpreter": NamedRoot(interpreter())}
 
 
 class JsonlSource(StageConfig):
@@ -75,7 +75,11 @@ class JsonlSource(StageConfig):
 
     def roots(self) -> Mapping[str, Root]:
         """Return the files by what they hold."""
-        return {name: FileRoot(source_files(getattr(self, name), (".jsonl",))) for name in sorted(self.pinned)}
+        return {name: FileRoot(self.files(name), f"examples.source.{name}") for name in sorted(self.pinned)}
+
+    def files(self, name: str) -> dict[str, Path]:
+        """Return the files of one kind of rows; raise UserError when there is none."""
+        return source_files(getattr(self, name), (".jsonl",), f"examples.source.{name}")
 
 
 class ExamplesConfig(StageConfig):

@@ -1,6 +1,7 @@
 """Where sharded work runs: on this machine, on Slurm or on Ray. Nothing here can change what the work writes."""
 
 import re
+from multiprocessing import forkserver
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator
@@ -9,6 +10,11 @@ from pipelines.artifacts.stage import StageConfig
 
 OURS = frozenset({"array", "error", "export", "job-name", "output"})
 """Options of sbatch that finding a shard's job and its log depends on."""
+
+PRELOADED = [
+    f"pipelines.corpus.{module}" for module in ("executors.local", "intake", "annotation", "filtering", "contamination")
+]
+"""What the tasks of all sharded stages load."""
 
 
 class SlurmConfig(StageConfig):
@@ -64,3 +70,14 @@ class ShardedConfig(StageConfig):
     executor: Literal["local", "slurm", "ray"] = Field("local", description="Where the shards are worked on.")
     slurm: SlurmConfig = Field(SlurmConfig(), description="For the executor slurm.")
     ray: RayConfig = Field(RayConfig(), description="For the executor ray, which needs the extra gristmill[ray].")
+
+    def prepare(self) -> None:
+        """Start loading what local workers need, so that it is there when the stage has shards for them."""
+        if self.executor == "local" and self.workers > 1:
+            start_worker_server()
+
+
+def start_worker_server() -> None:
+    """Start the server that local workers are forked from, if none runs; it loads all tasks' libraries once."""
+    forkserver.set_forkserver_preload(PRELOADED)
+    forkserver.ensure_running()

@@ -92,7 +92,9 @@ class ExtractorProcess:
                 yield item
                 continue
             found = next(texts)
-            yield Dropped(item.offset, found.reason) if found.reason else replace(item, content=found.text)
+            yield (
+                Dropped(item.offset, found.reason, url=item.url) if found.reason else replace(item, content=found.text)
+            )
 
     def texts(self, pages: list[str]) -> list[Text]:
         """Return what each page came to, in order; raise StageFailed where the child is killed from outside twice."""

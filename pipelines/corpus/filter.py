@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.pins import FileRoot, Root
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.corpus.execution import ShardedConfig
 
 
 class UrlRules(StageConfig):
@@ -33,8 +34,10 @@ class UrlRules(StageConfig):
     )
 
     def roots(self) -> Mapping[str, Root]:
-        """Return the list as an input pinned by content."""
-        return {"path": FileRoot({"list": self.path})} if self.path else {}
+        """Return the list as an input pinned by content; a list with a bad line is refused before a run begins."""
+        from pipelines.corpus.block_list import check_list
+
+        return {"path": FileRoot({"list": self.path}, "filter.urls.path", check_list)} if self.path else {}
 
 
 class LanguageRules(StageConfig):
@@ -134,8 +137,8 @@ class ToxicityRules(StageConfig):
     max_score: float = Field(0.9, ge=0, le=1, description="Greatest probability that its worst window is toxic.")
 
 
-class FilterConfig(StageConfig):
-    """The thresholds, in the order in which they are tried."""
+class FilterConfig(ShardedConfig):
+    """The thresholds, in the order in which they are tried, and how many processes try them."""
 
     model_config = ConfigDict(title="Filter documents")
 
@@ -159,9 +162,10 @@ def filter(config: FilterConfig, *, documents: Path, out: Path) -> Metrics:
     Returns `in`, `kept`, `dropped.REASON` and `pii.KIND`, the pieces of personal data replaced in what is kept.
     Raises EmptyOutput when nothing is.
     """
+    config.prepare()
     from pipelines.corpus.filtering import filter_documents
 
     return filter_documents(config, documents, out)
 
 
-FILTER = Stage("filter", version=2, run=filter, libraries=("datatrove", "pyarrow"))
+FILTER = Stage("filter", version=2, run=filter, libraries=("datatrove", "pyarrow"), resumable=True)

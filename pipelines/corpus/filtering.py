@@ -1,7 +1,8 @@
-"""Filters annotated documents: the rules in their fixed order, the first that fails, and the pass that applies them."""
+"""Filters annotated documents part by part: the rules in their fixed order and the sharded pass that applies them."""
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ import pyarrow as pa
 from datatrove.data import Document
 
 from pipelines.artifacts.errors import EmptyOutput
-from pipelines.artifacts.progress import meter
 from pipelines.artifacts.stage import Metrics
+from pipelines.artifacts.work import progress_dir
 from pipelines.corpus.annotation import ANNOTATED
 from pipelines.corpus.block_list import BlockList
-from pipelines.corpus.documents import PartWriter, count_documents, parts, read_documents
+from pipelines.corpus.documents import PartWriter, part_name, parts, read_documents, read_rows
 from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.personal.pii import FINDERS, Span, replace_pii
 from pipelines.corpus.samples import Samples
 from pipelines.corpus.scoring.repetition import FIELDS as REPETITION_FIELDS
+from pipelines.corpus.shards import run_shards
 
 DROPPED = pa.schema([("id", pa.string()), ("url", pa.string()), ("reason", pa.string())])
 
@@ -26,8 +28,12 @@ Rule = tuple[str, Callable[[Row], bool]]
 """A reason and whether a document's scores give it."""
 
 
-def rules(config: FilterConfig) -> list[Rule]:
-    """Return the rules in the order in which they are tried: address, language, Gopher, C4, FineWeb, toxicity."""
+def rules(config: FilterConfig, blocked: BlockList | None = None) -> list[Rule]:
+    """Return the rules in the order in which they are tried: address, language, Gopher, C4, FineWeb, toxicity.
+
+    `blocked` is the block list that the config names, for those who have read it.
+    """
+    blocked = blocked or BlockList(config.urls)
     language, gopher, c4, fineweb, toxicity = (
         config.language,
         config.gopher,
@@ -35,7 +41,6 @@ def rules(config: FilterConfig) -> list[Rule]:
         config.fineweb,
         config.toxicity,
     )
-    blocked = BlockList(config.urls)
     wanted = frozenset(language.languages)
     return [
         ("url_domain", lambda row: blocked.has_domain(row["url"])),
@@ -75,40 +80,69 @@ def _at_most(column: str, threshold: float) -> Rule:
     return f"gopher_{column.removesuffix('_ratio')}", lambda row: row[column] > threshold
 
 
+@dataclass(frozen=True)
+class Sieve:
+    """Filters one part; it is sent to worker processes with its block list."""
+
+    documents: tuple[Path, ...]
+    out: Path
+    config: FilterConfig
+    blocked: BlockList
+
+    def __call__(self, index: int) -> dict[str, int]:
+        """Write what is kept of part `index`, the list of what is not and samples of it; return the counts."""
+        ordered = rules(self.config, self.blocked)
+        counts = Counter({"in": 0, "kept": 0})
+        samples = Samples(self.config.samples, self.config.sample_characters)
+        with (
+            PartWriter(self.out / "documents" / part_name(index), self.out, ANNOTATED) as writer,
+            PartWriter(_left_by(self.out, "dropped", index), self.out, DROPPED) as dropped,
+        ):
+            for document in read_documents(self.documents[index]):
+                counts["in"] += 1
+                reason = first_failing(ordered, document.metadata)
+                if reason:
+                    counts[f"dropped.{reason}"] += 1
+                    samples.offer(reason, document)
+                    dropped.write_row({"id": document.id, "url": document.metadata["url"], "reason": reason})
+                    continue
+                if self.config.replace_pii:
+                    counts.update(f"pii.{kind}" for kind in mask(document))
+                counts["kept"] += 1
+                writer.write(document)
+        samples.write(_left_by(self.out, "samples", index), self.out, [name for name, _ in ordered])
+        return dict(counts)
+
+
 def filter_documents(config: FilterConfig, documents: Path, out: Path) -> Metrics:
     """Write the kept documents, part by part, and the list of the dropped ones below `out`; return the counts."""
-    ordered = rules(config)
-    reasons: Counter[str] = Counter()
-    personal: Counter[str] = Counter(dict.fromkeys(FINDERS, 0) if config.replace_pii else {})
-    kept = 0
+    sieve = Sieve(tuple(parts(documents)), out, config, BlockList(config.urls))
+    reasons = [name for name, _ in rules(config, sieve.blocked)]
+    count = len(sieve.documents)
+    counts = Counter(run_shards(sieve, count, out=out, workers=config.workers, what="filter", execution=config))
+    _merge(config, reasons, count, out)
+    dropped = {f"dropped.{name}": counts[f"dropped.{name}"] for name in reasons if counts[f"dropped.{name}"]}
+    funnel = {"in": counts["in"], **dropped}
+    if not counts["kept"]:
+        raise EmptyOutput("filter", {name.removeprefix("dropped."): number for name, number in funnel.items()})
+    found = {f"pii.{kind}": counts[f"pii.{kind}"] for kind in FINDERS if config.replace_pii}
+    return {name: float(number) for name, number in {**funnel, "kept": counts["kept"], **found}.items()}
+
+
+def _left_by(out: Path, kind: str, index: int) -> Path:
+    """Return where a part leaves its list or its samples until all are merged."""
+    return progress_dir(out) / kind / f"{kind}-{index:05d}.parquet"
+
+
+def _merge(config: FilterConfig, reasons: list[str], count: int, out: Path) -> None:
+    """Write the lists of all parts as one file, in order, and the samples that all parts together would have given."""
     samples = Samples(config.samples, config.sample_characters)
-    with (
-        meter("filter", total=count_documents(documents), unit="documents") as shown,
-        PartWriter(out / "dropped" / "dropped.parquet", out, DROPPED) as dropped,
-    ):
-        for part in parts(documents):
-            with PartWriter(out / "documents" / part.name, out, ANNOTATED) as writer:
-                for document in read_documents(part):
-                    shown.advance()
-                    reason = first_failing(ordered, document.metadata)
-                    if reason:
-                        reasons[reason] += 1
-                        samples.offer(reason, document)
-                        dropped.write_row({"id": document.id, "url": document.metadata["url"], "reason": reason})
-                        continue
-                    if config.replace_pii:
-                        personal.update(mask(document))
-                    writer.write(document)
-                kept += writer.rows
-    samples.write(out, [name for name, _ in ordered])
-    funnel = {
-        "in": kept + reasons.total(),
-        **{f"dropped.{name}": reasons[name] for name, _ in ordered if reasons[name]},
-    }
-    if not kept:
-        raise EmptyOutput("filter", {name.removeprefix("dropped."): count for name, count in funnel.items()})
-    found = {f"pii.{kind}": count for kind, count in personal.items()}
-    return {name: float(count) for name, count in {**funnel, "kept": kept, **found}.items()}
+    with PartWriter(out / "dropped" / "dropped.parquet", out, DROPPED) as dropped:
+        for index in range(count):
+            samples.offer_written(_left_by(out, "samples", index))
+            for row in read_rows(_left_by(out, "dropped", index)):
+                dropped.write_row(row)
+    samples.write(out / "dropped" / "samples.parquet", out, reasons)
 
 
 def first_failing(ordered: list[Rule], row: Row) -> str | None:

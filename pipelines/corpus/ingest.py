@@ -56,14 +56,15 @@ class IngestConfig(ShardedConfig):
 
 def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> Metrics:
     """Write the documents of the source, a part a shard, and list what was lost and why."""
+    config.prepare()
     from pipelines.corpus.documented.pages import write_crawl
     from pipelines.corpus.extraction import PageLimits
-    from pipelines.corpus.intake import Intake, keep_first, merge_errors
+    from pipelines.corpus.intake import Intake, keep_first, merge_errors, tell_passed_over
     from pipelines.corpus.readers.records import Limits
     from pipelines.corpus.shards import run_shards
     from pipelines.corpus.sources.byte_shards import shards_of
 
-    fetched: dict[str, int] = {}
+    found: dict[str, int] = {}
     if isinstance(config.source, DocsSource):
         if objects is None:
             raise UserError("ingest.source: docs needs the objects of the examples stage; examples.source must be docs")
@@ -74,7 +75,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
 
         crawled = crawl(config.source, out)
         source = WarcSource(path=out / "crawl")
-        files, fetched = {path.name: path for path in crawled.files}, crawled.counts
+        files, found = {path.name: path for path in crawled.files}, crawled.counts
     elif isinstance(config.source, CommonCrawlSource):
         from pipelines.corpus.crawler.commoncrawl import chosen_files
 
@@ -83,6 +84,10 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
         source = config.source
         source.refuse_own_output(out)
         files = source.files()
+        others = source.passed_over()
+        if others:
+            tell_passed_over(others)
+            found = {"files_passed_over": len(others)}
     shards = shards_of(source, files, config.shard_bytes)
     intake = Intake(
         source=source,
@@ -100,7 +105,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
     merge_errors(out, len(shards))
     if config.max_documents is not None:
         counts = keep_first(out, config.max_documents, counts, intake.schema)
-    counts |= {name: counts.get(name, 0) + count for name, count in fetched.items()}
+    counts |= {name: counts.get(name, 0) + count for name, count in found.items()}
     dropped = sorted(name for name in counts if name.startswith("dropped."))
     if not counts["kept"]:
         told = {name.removeprefix("dropped."): counts[name] for name in ("in", "kept", *dropped)}
@@ -112,7 +117,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
 
 INGEST = Stage(
     "ingest",
-    version=2,
+    version=3,
     run=ingest,
     libraries=("fastwarc", "resiliparse", "trafilatura", "lxml", "orjson", "pyarrow"),
     resumable=True,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datatrove.data import Document
 
+from pipelines.artifacts.progress import say
 from pipelines.artifacts.work import atomic_file, progress_dir
 from pipelines.corpus.documents import (
     PROVENANCE,
@@ -22,16 +23,20 @@ from pipelines.corpus.documents import (
 )
 from pipelines.corpus.extract import Extractor
 from pipelines.corpus.extraction import ExtractorProcess, PageLimits
-from pipelines.corpus.readers.records import Dropped, Limits, Record
+from pipelines.corpus.readers.records import REPLACEMENT, Dropped, Limits, Record
 from pipelines.corpus.sources.base import Source
 from pipelines.corpus.sources.byte_shards import Slice
 
 ROWS_PER_REASON = 100
 """Rows that errors.jsonl lists of one reason; the counts are whole all the same."""
+NAMED = 5
+"""Files passed over that a line names."""
 ORDINARY = frozenset({"warcinfo", "request", "metadata", "resource", "conversion", "continuation", "revisit"}) | {
     "redirect", "namespace", "licence_file"
 }  # fmt: skip
 """Records that a healthy crawl, dump or tree holds beside its pages; counted, and not listed as errors."""
+GARBLED = "garbled"
+"""Documents kept that hold U+FFFD, which stands for bytes that are no text in their charset."""
 LICENSED = pa.schema([*PROVENANCE, ("licence", pa.string())])
 
 
@@ -79,6 +84,8 @@ class Intake:
                 if isinstance(found, Document):
                     writer.write(found)
                     counts["text_bytes"] += len(found.text.encode())
+                    if REPLACEMENT in found.text:
+                        counts[GARBLED] += 1
                     counts.update(("in", "kept"))
                     if counts["kept"] == self.max_documents:
                         break
@@ -100,9 +107,9 @@ class Intake:
         """Return the record, a page as its main text, as a document, or the reason why it is none."""
         text = record.content
         if not text.strip():
-            return Dropped(record.offset, "no_text" if record.is_html else "empty")
+            return Dropped(record.offset, "no_text" if record.is_html else "empty", url=record.url)
         if len(text.encode()) > self.max_text_bytes:
-            return Dropped(record.offset, "too_large")
+            return Dropped(record.offset, "too_large", url=record.url)
         return Document(
             text=text,
             id=document_id(record.digest, record.offset, name if self.source.document_per_file else ""),
@@ -130,7 +137,15 @@ class ErrorList:
             return
         self._listed[dropped.reason] += 1
         row: dict[str, str | int] = {"file": name, "offset": dropped.offset, "reason": dropped.reason}
-        self.rows.append(row | ({"skipped_bytes": dropped.skipped_bytes} if dropped.skipped_bytes else {}))
+        known: dict[str, str | int] = {"url": dropped.url, "skipped_bytes": dropped.skipped_bytes}
+        self.rows.append(row | {name: value for name, value in known.items() if value})
+
+
+def tell_passed_over(names: list[str]) -> None:
+    """Say how many files of a source's folder are of no kind that it reads, and name the first."""
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    shown = ", ".join(map(storable_name, names[:NAMED]))
+    say(f"ingest: {len(names):,} files of the source are passed over for their endings: {shown}{more}")
 
 
 def errors_path(out: Path, index: int) -> Path:
@@ -164,5 +179,7 @@ def keep_first(out: Path, limit: int, counts: dict[str, int], schema: pa.Schema)
         left = 0
         counts["kept"] -= len(over)
         counts["text_bytes"] -= sum(len(document.text.encode()) for document in over)
+        if GARBLED in counts:
+            counts[GARBLED] -= sum(REPLACEMENT in document.text for document in over)
         counts["dropped.over_limit"] = counts.get("dropped.over_limit", 0) + len(over)
     return counts

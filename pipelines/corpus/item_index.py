@@ -1,19 +1,14 @@
 """Whole pieces of evaluation items, as the hashes of their n-grams in sorted arrays: some 25 bytes of memory each."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.corpus.decontaminate import DecontaminateConfig
-from pipelines.corpus.items import Item
-from pipelines.corpus.ngrams import Hashes, ngram_hashes, word_hashes, words
-
-Pieces = dict[int, Hashes]
-"""N-grams by their number of words."""
-NONE = np.empty(0, np.uint64)
+from pipelines.corpus.item_texts import JOINED, OWN, WRONG, Texts
+from pipelines.corpus.ngrams import Hashes, ngram_hashes
 
 
 @dataclass(frozen=True)
@@ -73,17 +68,16 @@ class ExactIndex:
         return found
 
 
-def index_exact(items: Iterable[Item], benchmarks: NDArray[np.int64], config: DecontaminateConfig) -> ExactIndex:
-    """Return the index of the items' n-grams, without those that are a benchmark's template."""
+def index_exact(texts: Texts, benchmarks: NDArray[np.int64], config: DecontaminateConfig) -> ExactIndex:
+    """Return the index of the items' n-grams, without those that are a benchmark's template.
+
+    A text shorter than `ngram_words`, but of `min_words` or more, is one n-gram.
+    """
     index = ExactIndex()
-    found: dict[int, list[Hashes]] = defaultdict(list)
-    holders: dict[int, list[NDArray[np.int32]]] = defaultdict(list)
-    for number, item in enumerate(items):
-        for n, hashed in item_pieces(item, config).items():
-            found[n].append(hashed)
-            holders[n].append(np.full(len(hashed), number, np.int32))
-    for n in sorted(found, reverse=True):
-        hashed, held = np.concatenate(found[n]), np.concatenate(holders[n])
+    sizes = np.minimum(texts.lengths, config.ngram_words)
+    sizes[sizes < min(config.min_words, config.ngram_words)] = 0
+    for n in np.unique(sizes[sizes > 0])[::-1].tolist():
+        hashed, held = _convicting(texts, np.flatnonzero(sizes == n), n)
         order = np.lexsort((held, benchmarks[held], hashed))
         hashed, held = hashed[order], held[order]
         telling = uses(hashed, benchmarks[held]) <= config.common_items
@@ -92,28 +86,26 @@ def index_exact(items: Iterable[Item], benchmarks: NDArray[np.int64], config: De
     return index
 
 
+def _convicting(texts: Texts, some: NDArray[np.int64], n: int) -> tuple[Hashes, NDArray[np.int32]]:
+    """Return the n-grams of the texts that convict, once for each item, and their items.
+
+    Those of an item's own texts do, and of its joined texts those that no wrong choice has by itself.
+    """
+    hashed, of = texts.grams(some, n)
+    held, roles = texts.items[of], texts.roles[of]
+    order = np.lexsort((held, hashed))
+    hashed, held, roles = hashed[order], held[order], roles[order]
+    first = np.ones(len(hashed), np.bool_)
+    first[1:] = (hashed[1:] != hashed[:-1]) | (held[1:] != held[:-1])
+    starts = np.flatnonzero(first)
+    own, joined, wrong = (np.logical_or.reduceat(roles == role, starts) for role in (OWN, JOINED, WRONG))
+    chosen = starts[own | (joined & ~wrong)]
+    return hashed[chosen], held[chosen]
+
+
 def uses(hashed: Hashes, groups: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return, for each of the n-grams sorted by hash and group, how often it is in its group."""
     first = np.ones(len(hashed), np.bool_)
     first[1:] = (hashed[1:] != hashed[:-1]) | (groups[1:] != groups[:-1])
     starts = np.flatnonzero(first)
     return np.repeat(np.diff(starts, append=len(hashed)), np.diff(starts, append=len(hashed)))
-
-
-def item_pieces(item: Item, config: DecontaminateConfig) -> Pieces:
-    """Return the n-grams that convict, by their number of words."""
-    own, joined, wrong = (_pieces(texts, config) for texts in (item.own, item.joined, item.wrong))
-    return {
-        n: np.union1d(own.get(n, NONE), np.setdiff1d(joined.get(n, NONE), wrong.get(n, NONE))) for n in own | joined
-    }
-
-
-def _pieces(texts: Iterable[str], config: DecontaminateConfig) -> Pieces:
-    """Return the n-grams of the texts; a shorter text of `min_words` or more is one whole."""
-    found: dict[int, list[Hashes]] = defaultdict(list)
-    for text in texts:
-        hashed = word_hashes(words(text))
-        n = min(len(hashed), config.ngram_words)
-        if n >= min(config.min_words, config.ngram_words):
-            found[n].append(ngram_hashes(hashed, n))
-    return {n: np.unique(np.concatenate(pieces)) for n, pieces in found.items()}

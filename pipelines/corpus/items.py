@@ -37,7 +37,7 @@ def read_items(sets: Mapping[str, Path | None], mirror: Path | None) -> Iterator
     BLiMP's only one is called train.
     """
     for benchmark, root in (*sets.items(), (None, mirror)):
-        files = source_files(root, SUFFIXES) if root else {}
+        files = source_files(root, SUFFIXES, benchmark or "decontaminate.mirror") if root else {}
         scored = {_set_of(Path(name)) for name in files if not _is_train(Path(name))}
         for relative, path in files.items():
             place = Path(relative)

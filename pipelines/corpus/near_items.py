@@ -5,16 +5,17 @@ its n-grams (containment in a window, Broder 1997) and `near_min_shared` of them
 benchmark share tell nothing and are left out of both numbers. In memory are some 25 bytes for each n-gram.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.corpus.decontaminate import DecontaminateConfig
 from pipelines.corpus.item_index import Lookup, Place, uses
-from pipelines.corpus.items import Item
-from pipelines.corpus.ngrams import Hashes, ngram_hashes, word_hashes, words
+from pipelines.corpus.item_texts import Texts
+from pipelines.corpus.ngrams import Hashes, ngram_hashes
 
 WINDOW = 1.5
 """Length of the passage over that of the text: room for words put in."""
@@ -93,36 +94,27 @@ class NearIndex:
         return Place(int(self.owners[text]), *where, share=most / int(self.sizes[text]))
 
 
-def index_near(items: Iterable[Item], benchmarks: NDArray[np.int64], config: DecontaminateConfig) -> NearIndex:
+def index_near(texts: Texts, benchmarks: NDArray[np.int64], config: DecontaminateConfig) -> NearIndex:
     """Return the index of the items' texts that have enough telling n-grams."""
     n = config.near_ngram_words
-    grams: list[Hashes] = []
-    owners: list[int] = []
-    lengths: list[int] = []
-    for number, item in enumerate(items):
-        for text in dict.fromkeys([*item.own, *item.joined[:1]]):
-            hashed = word_hashes(words(text))
-            if len(hashed) >= n:
-                grams.append(np.unique(ngram_hashes(hashed, n)))
-                owners.append(number)
-                lengths.append(len(hashed))
-    owner = np.array(owners, np.int32)
-    texts = np.repeat(np.arange(len(grams), dtype=np.int32), [len(found) for found in grams])
-    hashes = np.concatenate([*grams, np.empty(0, np.uint64)])
-    telling = _telling(hashes, owner[texts], benchmarks, config.common_items)
-    hashes, texts = hashes[telling], texts[telling]
-    sizes = np.bincount(texts, minlength=len(grams)).astype(np.int32)
-    enough = sizes[texts] >= config.near_min_shared
-    hashes, texts = hashes[enough], texts[enough]
-    order = np.lexsort((texts, hashes))
+    chosen = np.flatnonzero(texts.told & (texts.lengths >= n))
+    owner = texts.items[chosen]
+    hashes, texts_of = _different(*texts.grams(chosen, n))
+    numbers = np.searchsorted(chosen, texts_of).astype(np.int32)
+    telling = _telling(hashes, owner[numbers], benchmarks, config.common_items)
+    hashes, numbers = hashes[telling], numbers[telling]
+    sizes = np.bincount(numbers, minlength=len(chosen)).astype(np.int32)
+    enough = sizes[numbers] >= config.near_min_shared
+    hashes, numbers = hashes[enough], numbers[enough]
+    order = np.lexsort((numbers, hashes))
     return NearIndex(
         n=n,
         lookup=Lookup(hashes[order]),
-        texts=texts[order],
+        texts=numbers[order],
         owners=owner,
         sizes=sizes,
         needed=np.maximum(np.ceil(sizes * config.near_share), config.near_min_shared).astype(np.int32),
-        windows=np.ceil(np.array(lengths) * WINDOW).astype(np.int32),
+        windows=np.ceil(texts.lengths[chosen] * WINDOW).astype(np.int32),
     )
 
 
@@ -130,10 +122,17 @@ def _telling(
     hashes: Hashes, items: NDArray[np.int32], benchmarks: NDArray[np.int64], common_items: int
 ) -> NDArray[np.bool_]:
     """Return which n-grams are in no more than `common_items` items of any benchmark."""
-    if not len(hashes):
-        return np.empty(0, np.bool_)
-    pairs = np.unique(np.stack([hashes, items.astype(np.uint64)]), axis=1)
-    held, groups = pairs[0], benchmarks[pairs[1].astype(np.int64)]
+    held, owners = _different(hashes, items)
+    groups = benchmarks[owners]
     order = np.lexsort((groups, held))
     often = uses(held[order], groups[order]) > common_items
     return ~np.isin(hashes, held[order][often])
+
+
+def _different(hashes: Hashes, holders: NDArray[Any]) -> tuple[Hashes, NDArray[Any]]:
+    """Return each n-gram of a holder once, holder after holder."""
+    order = np.lexsort((hashes, holders))
+    hashes, holders = hashes[order], holders[order]
+    first = np.ones(len(hashes), np.bool_)
+    first[1:] = (hashes[1:] != hashes[:-1]) | (holders[1:] != holders[:-1])
+    return hashes[first], holders[first]

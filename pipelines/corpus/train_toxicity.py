@@ -49,7 +49,7 @@ class LabelledSet(StageConfig):
 
     def files(self) -> dict[str, Path]:
         """Return the files by their names inside the source, in order; raise UserError when there is none."""
-        return source_files(self.path, ("",))
+        return source_files(self.path, ("",), f"train_toxicity.sets.{self.name}")
 
 
 class TrainToxicityConfig(StageConfig):
@@ -81,7 +81,7 @@ class TrainToxicityConfig(StageConfig):
 
     def roots(self) -> dict[str, Root]:
         """Return the labelled files."""
-        return {f"sets.{part.name}": FileRoot(part.files()) for part in self.sets}
+        return {f"sets.{part.name}": FileRoot(part.files(), f"train_toxicity.sets.{part.name}") for part in self.sets}
 
 
 def train_toxicity(config: TrainToxicityConfig, *, out: Path) -> Metrics:

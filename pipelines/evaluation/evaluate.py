@@ -60,7 +60,7 @@ class EvaluateConfig(StageConfig):
         """Return the mirror's files."""
         if self.mirror is None or not self.tasks:
             return {}
-        return {"mirror": FileRoot(source_files(self.mirror, ("",)))}
+        return {"mirror": FileRoot(source_files(self.mirror, ("",), "evaluate.mirror"), "evaluate.mirror")}
 
 
 def evaluate(

@@ -41,11 +41,3 @@ def write_scores(path: Path, out: Path, scores: Iterable[Score], **more: object)
 def read_scores(path: Path) -> list[Score]:
     """Return the scores of a `scores.json`."""
     return [Score(**row) for row in json.loads(path.read_text(encoding="utf-8"))["scores"]]
-
-
-def find_score(scores: Iterable[Score], task: str, metric: str) -> Score:
-    """Return the score of this task and metric; raise KeyError where there is none."""
-    for score in scores:
-        if (score.task, score.metric) == (task, metric):
-            return score
-    raise KeyError(f"no score {task}.{metric}")

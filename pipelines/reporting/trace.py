@@ -1,4 +1,4 @@
-"""What became of one document: where it was read, and at which stage it was kept, dropped or merged, and why."""
+"""What became of one document: where it was read or lost, and where it was kept, dropped or merged, and why."""
 
 import json
 import re
@@ -36,6 +36,7 @@ class Trace:
     """A document's way through the newest run that read it."""
 
     id: str
+    """Empty for a page that was lost before it became a document."""
     run: str
     steps: tuple[Step, ...]
 
@@ -43,8 +44,9 @@ class Trace:
 def trace_document(store: Store, wanted: str, product: str | None = None) -> Trace:
     """Return a document's way through the newest run, or the newest of a product; its id, URL or file names it.
 
-    Reads one column of every table of a run, so its time grows with the corpus; memory stays at a batch. Raises
-    UserError where no such run has read the document.
+    Of a page that ingest lost this is the one step at which it was, with the reason. Reads one column of every table of
+    a run, so its time grows with the corpus; memory stays at a batch. Raises UserError where no such run has read the
+    document.
     """
     columns = ("id",) if ID.fullmatch(wanted) else ("url", "source_uri")
     for record in run_records(store):
@@ -57,10 +59,13 @@ def trace_document(store: Store, wanted: str, product: str | None = None) -> Tra
         if found:
             steps = tuple(step for node in nodes for step in _steps(store, node, found))
             return Trace(found, record.stem, steps)
+        lost = tuple(step for node in nodes if asked for step in _losses(store, node, wanted))
+        if lost:
+            return Trace("", record.stem, lost)
     what = f"run of {product}" if product else "run"
     raise UserError(
-        f"document: no {what} in {str(store.root)!r} has kept {wanted!r} when it read its source; name an id, a whole "
-        "URL or a file, or look for it in the errors of ingest"
+        f"document: no {what} in {str(store.root)!r} has kept {wanted!r} when it read its source, nor listed it as "
+        "lost, of which each reason's first rows are listed; name an id, a whole URL or a file"
     )
 
 
@@ -72,6 +77,16 @@ def _identified(store: Store, nodes: list[dict[str, str]], column: str, wanted: 
                 if "id" in row:
                     return str(row["id"])
     return None
+
+
+def _losses(store: Store, node: dict[str, str], wanted: str) -> Iterator[Step]:
+    """Yield why a stage that read a source has lost what lies at this address or in this file."""
+    listed = store.folder(node["stage"], node["key"]) / "errors" / "errors.jsonl"
+    if listed.is_file():
+        with listed.open(encoding="utf-8") as lines:
+            for row in map(json.loads, lines):
+                if wanted in (row.get("url"), row.get("file")):
+                    yield Step(node["node"], "errors", row)
 
 
 def _steps(store: Store, node: dict[str, str], identifier: str) -> Iterator[Step]:

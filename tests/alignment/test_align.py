@@ -14,10 +14,11 @@ from pipelines.alignment.align import AlignConfig, GRPOConfig, align
 from pipelines.alignment.pairs import log_likelihoods
 from pipelines.alignment.reward import RewardConfig, reward
 from pipelines.artifacts.errors import UserError
-from pipelines.evaluation.scores import find_score, read_scores
+from pipelines.evaluation.scores import read_scores
 from pipelines.finetuning.chat import default_template
 from pipelines.finetuning.contract import check, stamp
 from tests.finetuning.tiny import build_model, digests, run_and_kill, write_preferences
+from tests.scores import find_score
 
 SHORT: dict[str, Any] = {
     "max_steps": 6,

@@ -11,10 +11,11 @@ from pipelines.alignment.judge import rewards
 from pipelines.alignment.pairs import encode_pair
 from pipelines.alignment.reward import RewardConfig, reward
 from pipelines.artifacts.errors import EmptyOutput, UserError
-from pipelines.evaluation.scores import find_score, read_scores
+from pipelines.evaluation.scores import read_scores
 from pipelines.finetuning.chat import default_template
 from pipelines.finetuning.contract import check
 from tests.finetuning.tiny import assistant, build_model, digests, run_and_kill, user, write_preferences
+from tests.scores import find_score
 
 TEMPLATE = default_template()
 SHORT = {"max_steps": 6, "global_batch": 8, "micro_batch": 4, "checkpoint_every": 2, "warmup_steps": 2}

@@ -19,11 +19,11 @@ class SourceConfig(StageConfig):
     workers: int = 1
 
     def roots(self) -> dict[str, Root]:
-        return {"path": FileRoot(source_files(self.path, (".txt",)))}
+        return {"path": FileRoot(source_files(self.path, (".txt",), "path"), "path")}
 
 
 def source(config: SourceConfig, *, out: Path) -> Metrics:
-    texts = [path.read_text() for path in source_files(config.path, (".txt",)).values()]
+    texts = [path.read_text() for path in source_files(config.path, (".txt",), "path").values()]
     (out / "text").mkdir()
     (out / "text" / "all.txt").write_text("".join(texts) * config.repeat)
     (out / "log").mkdir()

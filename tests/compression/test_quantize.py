@@ -13,9 +13,10 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.pins import file_digest
 from pipelines.compression import quantization
 from pipelines.compression.quantize import QUANTIZE, QuantizeConfig, quantize
-from pipelines.evaluation.scores import find_score, read_scores
+from pipelines.evaluation.scores import read_scores
 from pipelines.finetuning.contract import check
 from pipelines.models.loading import load_model
+from tests.scores import find_score
 
 SMALL: dict[str, Any] = {"windows": 8, "window_tokens": 64}
 

@@ -218,3 +218,36 @@ def test_the_stage_resumes_and_names_its_libraries() -> None:
     assert INGEST.resumable
     assert INGEST.config is IngestConfig
     assert {"fastwarc", "resiliparse", "trafilatura"} <= set(INGEST.libraries)
+
+
+def test_a_lost_page_is_listed_with_its_address(tmp_path: Path) -> None:
+    empty = record(1, b"<html><body><script>x()</script></body></html>")
+    (tmp_path / "web.warc").write_bytes(record(0, page(0)) + empty + record(0, page(0)))
+    run(tmp_path / "web.warc", tmp_path / "out")
+    assert [(row["reason"], row["url"]) for row in errors(tmp_path / "out")[1:]] == [
+        ("no_text", "http://a.example/1"),
+        ("duplicate_record_id", "http://a.example/0"),
+    ]
+    rows = [{"text": "words", "url": "http://b.example/0"}, {"url": "http://b.example/1"}, {"text": 1, "url": 2}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run(tmp_path / "rows.jsonl", tmp_path / "rows")
+    listed = [(row["reason"], row.get("url")) for row in errors(tmp_path / "rows")[1:]]
+    assert listed == [("no_text", "http://b.example/1"), ("text_not_a_string", None)]
+
+
+def test_files_of_other_endings_are_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    (tmp_path / "in" / "rows.jsonl").write_text('{"text": "some words"}\n')
+    assert "files_passed_over" not in run(tmp_path / "in", tmp_path / "alone")
+    for name in ("b.csv", "a.doc", ".hidden", "deep/c.jsonl.part"):
+        (tmp_path / "in" / name).write_text("x")
+    assert run(tmp_path / "in", tmp_path / "out")["files_passed_over"] == 3
+    assert "3 files of the source are passed over for their endings: a.doc, b.csv, deep/c.js" in capsys.readouterr().err
+
+
+def test_documents_with_bytes_that_are_no_text_are_counted(tmp_path: Path) -> None:
+    lines = [b'{"text": "caf\xe9"}', b'{"text": "plain"}', b'{"text": "a \\ud800 b"}']
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines))
+    metrics = run(tmp_path / "rows.jsonl", tmp_path / "out")
+    assert (metrics["kept"], metrics["garbled"]) == (3, 2)
+    assert run(tmp_path / "rows.jsonl", tmp_path / "one", max_documents=1)["garbled"] == 1

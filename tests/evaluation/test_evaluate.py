@@ -17,12 +17,13 @@ from pipelines.artifacts.store import Store
 from pipelines.evaluation.evaluate import EVALUATE, EvaluateConfig, evaluate
 from pipelines.evaluation.harness import load_lm, load_tokenizer
 from pipelines.evaluation.heldout import SplitText
-from pipelines.evaluation.mirror import write_data_set
-from pipelines.evaluation.scores import find_score, read_scores
+from pipelines.evaluation.scores import read_scores
 from pipelines.evaluation.surroundings import quiet
 from pipelines.finetuning.chat import default_template
 from pipelines.finetuning.contract import stamp
+from tests.evaluation.mirror import write_data_set
 from tests.evaluation.workbench import Workbench
+from tests.scores import find_score
 
 SMALL = {"heldout_tokens": 1_000, "questions": 8, "few_shot": 1, "bias_templates": 8, "samples": 2, "sample_tokens": 4}
 CONFIG = EvaluateConfig(**SMALL)

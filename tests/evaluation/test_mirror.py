@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.artifacts.errors import UserError
 from pipelines.evaluation.catalog import card
-from pipelines.evaluation.mirror import build_mirror
 from pipelines.evaluation.scores import read_scores
+from tests.evaluation.mirror import build_mirror
 from tests.evaluation.workbench import Workbench
 
 OFFICIAL = ("mmlu", "blimp", "crows_pairs_english", "arc_easy", "wikitext")

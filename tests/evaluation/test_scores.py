@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.evaluation.scores import Score, find_score, read_scores, write_scores
+from pipelines.evaluation.scores import Score, read_scores, write_scores
+from tests.scores import find_score
 
 SCORE = Score("docs_questions", "acc", 0.25, 0.2, 0.31, 400, True)
 
@@ -19,8 +20,3 @@ def test_written_scores_read_back_equal(tmp_path: Path) -> None:
 def test_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="docs_questions acc: nan"):
         Score("docs_questions", "acc", float("nan"), 0.0, 1.0, 1, True)
-
-
-def test_a_score_that_was_not_taken_is_named() -> None:
-    with pytest.raises(KeyError, match=r"mmlu\.acc"):
-        find_score([SCORE], "mmlu", "acc")

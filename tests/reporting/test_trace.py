@@ -1,9 +1,15 @@
 """A document can be followed through a run, and its removal explained."""
 
+import json
+from pathlib import Path
+
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.run import LocalRun, record_run
+from pipelines.artifacts.store import Store
+from pipelines.corpus.ingest import INGEST, IngestConfig
 from pipelines.reporting.trace import trace_document
 from tests.conftest import Finished
 
@@ -37,3 +43,19 @@ def test_a_duplicate_ends_with_the_document_that_stands_for_it(smoke_run: Finish
 def test_an_unknown_document_is_a_mistake_in_one_line(smoke_run: Finished) -> None:
     with pytest.raises(UserError, match=r"no run in .* has kept 'https://nowhere\.example/'"):
         trace_document(smoke_run.store, "https://nowhere.example/")
+
+
+def test_a_page_that_ingest_lost_is_told_with_its_reason(tmp_path: Path) -> None:
+    rows = [{"text": "Some words that stay.", "url": "https://a.example/0"}, {"url": "https://a.example/1"}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = Store(tmp_path / "store")
+    store.prepare()
+    walked = LocalRun(store)
+    walked(INGEST, IngestConfig.model_validate({"source": str(tmp_path / "rows.jsonl")}))
+    record_run(store, "dedup-only", walked.results)
+    found = trace_document(store, "https://a.example/1")
+    (step,) = found.steps
+    assert (found.id, step.node, step.output, step.facts["reason"]) == ("", "ingest", "errors", "no_text")
+    assert trace_document(store, "https://a.example/0").id
+    with pytest.raises(UserError, match="nor listed it as lost"):
+        trace_document(store, "https://a.example/2")

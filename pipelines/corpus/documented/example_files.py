@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from pipelines.artifacts.errors import EmptyOutput
-from pipelines.artifacts.pins import source_files
 from pipelines.artifacts.progress import track
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import atomic_file
@@ -77,7 +76,7 @@ def from_jsonl(config: ExamplesConfig, source: JsonlSource, out: Path) -> Metric
 
 
 def _own(source: JsonlSource, name: str, check: Check, counts: Counter[str] | None = None) -> Iterator[Row]:
-    paths = source_files(getattr(source, name), (".jsonl",)).values()
+    paths = source.files(name).values()
     counted = Counter[str]() if counts is None else counts
     rows = read_rows(paths, check, max_rows=source.max_rows, max_chars=source.max_turn_chars, counts=counted)
     return track(rows, "examples", unit=name)

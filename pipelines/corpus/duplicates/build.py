@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.artifacts.errors import EmptyOutput
+from pipelines.artifacts.progress import say
 from pipelines.artifacts.stage import Metrics
 from pipelines.corpus.dedup import DedupConfig
 from pipelines.corpus.duplicates.clusters import write_clusters, write_retired
@@ -51,12 +52,20 @@ def build(config: DedupConfig, documents: Path, out: Path) -> Metrics:
     write_summary(config, settings, documents, verdicts, records, out)
     if config.keep_index:
         write_index(records, kept, settings, out)
-    return _counts(records, verdicts, kept, repeated) | {"bands": float(bands), "rows": float(rows)}
+    metrics = _counts(records, verdicts, kept, repeated)
+    if config.index is not None:
+        metrics["known"] = float(records.known())
+        if not metrics["kept"]:
+            say(
+                f"dedup: nothing is new: {metrics['known']:,.0f} of {count:,} documents are in the index already, the "
+                "others duplicate what it holds; the output is empty"
+            )
+    return metrics | {"bands": float(bands), "rows": float(rows)}
 
 
 def _ranks(records: Records, stays: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the ranks by the rule; but documents that stay come first, and those dropped before come last then."""
-    ranks = ranks_of(records.order, records.lengths, records.ids)
+    ranks = ranks_of(records.order, records.lengths, records.kept_before, records.ids)
     if not stays.any():
         return ranks
     level = np.ones(len(records), np.int8)

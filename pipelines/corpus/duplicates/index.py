@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -69,6 +70,12 @@ class Records:
         """Return the ids of the documents at `places`; null where `nobody` says so."""
         taken = self.ids.take(pa.array(places, mask=nobody))
         return taken.combine_chunks().cast(pa.string())
+
+    def known(self) -> int:
+        """Return how many of the new documents the index holds by their ids, kept or dropped."""
+        old, new = self.ids.slice(0, self.first_new), self.ids.slice(self.first_new).combine_chunks()
+        held = old.filter(pc.is_in(old, value_set=new)).unique()
+        return pc.sum(pc.is_in(new, value_set=held)).as_py() or 0
 
     def keys(self, bands: int) -> Keys:
         """Return the band keys, mapped from their file."""

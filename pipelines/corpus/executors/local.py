@@ -20,9 +20,9 @@ from loguru import logger
 from pipelines.artifacts.build import is_full_disk
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.work import progress_dir, share_work
+from pipelines.corpus.execution import start_worker_server
 from pipelines.corpus.shard_step import Failure, ShardStep, failure_of
 
-PRELOADED = ["pipelines.corpus.executors.local", "pipelines.corpus.documents"]
 DIED = "its process died, perhaps out of memory; run again with fewer workers or smaller shards"
 
 
@@ -66,7 +66,7 @@ class LocalShards(LocalPipelineExecutor):  # type: ignore[misc]  # datatrove is 
     def _pool(self, waiting: deque[int], workers: int) -> Generator[int, None, list[int]]:
         """Work until nothing waits, yielding finished shards; return what was being done when a process died."""
         context = get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        start_worker_server()
         running: dict[Future[PipelineStats], int] = {}
         with ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(self,)) as pool:
             try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.corpus.readers.jsonl import json_rows
+from pipelines.corpus.readers.jsonl import json_rows, url_of
 from pipelines.corpus.readers.records import Dropped, Limits, Record, digest_of, storable, utc
 
 TURNS = ("messages", "conversations", "conversation")
@@ -30,16 +30,16 @@ def conversation_records(path: Path, url_field: str, limits: Limits) -> Iterator
         if isinstance(row, Dropped):
             yield row
             continue
+        url = url_of(row, url_field)
         try:
             text = conversation_text(row)
         except _Unfit as unfit:
-            yield Dropped(offset, str(unfit))
+            yield Dropped(offset, str(unfit), url=url)
             continue
-        url = row.get(url_field)
         yield Record(
             offset=offset,
             digest=digest_of(line.rstrip(b"\r")),
-            url=storable(url) if isinstance(url, str) else "",
+            url=url,
             crawl_time=utc(row.get("crawl_time")),
             content=text,
             is_html=False,

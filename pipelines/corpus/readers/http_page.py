@@ -10,8 +10,8 @@ from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, ZstdRead
 from fastwarc.warc import WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, detect_mime, map_encoding_to_html5
 
-from pipelines.corpus.readers.records import REPLACEMENT, Dropped, Limits, Record, digest_of, storable, utc
-from pipelines.corpus.readers.warc import RawRecord
+from pipelines.corpus.readers.records import REPLACEMENT, Dropped, Limits, Record
+from pipelines.corpus.readers.warc import RawRecord, first_of_its_name, url_of
 
 HTML = frozenset({"text/html", "application/xhtml+xml"})
 UNSURE = frozenset({"", "application/octet-stream", "application/unknown", "unknown/unknown", "text/plain"})
@@ -47,29 +47,18 @@ def page_of(raw: RawRecord, limits: Limits, seen: set[str]) -> Record | Dropped:
     if record.record_type != WarcRecordType.response:
         return Dropped(raw.offset, str(record.record_type))
     if not record.is_http:
-        return Dropped(raw.offset, "not_http")
+        return Dropped(raw.offset, "not_http", url=url_of(record))
     try:
         record.parse_http(quirks_mode=True, strict_mode=False)
     except (OSError, ValueError):
-        return Dropped(raw.offset, "bad_http")
+        return Dropped(raw.offset, "bad_http", url=url_of(record))
     end = len(raw.data) if raw.end is None else raw.end
     stored = bytes(memoryview(raw.data)[end - record.content_length : end])
     reason, body = _html_body(record, stored, limits.page)
     if reason:
-        return Dropped(raw.offset, reason)
-    identifier = record.record_id
-    if identifier in seen:
-        return Dropped(raw.offset, "duplicate_record_id")
-    if identifier:
-        seen.add(identifier)
-    return Record(
-        offset=raw.offset,
-        digest=digest_of(stored),
-        url=storable((record.headers.get("WARC-Target-URI") or "").strip("<>")),
-        crawl_time=utc(record.headers.get("WARC-Date")),
-        content=decoded(body, record.http_charset),
-        is_html=True,
-    )
+        return Dropped(raw.offset, reason, url=url_of(record))
+    html = decoded(body, record.http_charset)
+    return first_of_its_name(record, raw.offset, seen, payload=stored, content=html, is_html=True)
 
 
 def _headers(data: bytes | bytearray) -> bytes | bytearray:

@@ -78,20 +78,25 @@ def _row(offset: int, line: bytes) -> dict[str, Any] | Dropped:
 
 
 def _record(offset: int, line: bytes, row: dict[str, Any], text_field: str, url_field: str) -> Record | Dropped:
-    text = row.get(text_field)
+    text, url = row.get(text_field), url_of(row, url_field)
     if text is None:
-        return Dropped(offset, "no_text")
+        return Dropped(offset, "no_text", url=url)
     if not isinstance(text, str):
-        return Dropped(offset, "text_not_a_string")
-    url = row.get(url_field)
+        return Dropped(offset, "text_not_a_string", url=url)
     return Record(
         offset=offset,
         digest=digest_of(line.rstrip(b"\r")),
-        url=storable(url) if isinstance(url, str) else "",
+        url=url,
         crawl_time=utc(row.get("crawl_time")),
         content=storable(text),
         is_html=False,
     )
+
+
+def url_of(row: dict[str, Any], url_field: str) -> str:
+    """Return the row's address, or an empty string."""
+    url = row.get(url_field)
+    return storable(url) if isinstance(url, str) else ""
 
 
 def parsed(line: bytes) -> Any:

@@ -32,6 +32,8 @@ class Dropped:
     count: int = 1
     skipped_bytes: int = 0
     """Bytes that were passed over to find the next record, where a record's own length could not be trusted."""
+    url: str = ""
+    """The record's address, where it was read before the record was lost."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,14 +63,14 @@ def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
 
 
 def _record(row: int, values: dict[str, Any], text_field: str, url_field: str) -> Record | Dropped:
-    text = values.get(text_field)
+    text, url = values.get(text_field), _text(values.get(url_field))
     if text is None:
-        return Dropped(row, "no_text")
+        return Dropped(row, "no_text", url=url)
     moment = values.get("crawl_time")
     return Record(
         offset=row,
         digest=digest_of(text),
-        url=_text(values.get(url_field)),
+        url=url,
         crawl_time=utc(_text(moment) if isinstance(moment, bytes) else moment),
         content=_text(text),
         is_html=False,

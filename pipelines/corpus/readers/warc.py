@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from os import SEEK_END
 from pathlib import Path
 
-from pipelines.corpus.readers.records import Dropped
+from fastwarc.warc import WarcRecord
+
+from pipelines.corpus.readers.records import Dropped, Record, digest_of, storable, utc
 from pipelines.corpus.readers.window import Form, Window
 
 MAX_HEADER = 1 << 16
@@ -73,6 +75,24 @@ def _header(window: Window) -> int | None:
         if not enough or count >= MAX_HEADER:
             return None
         count *= 4
+
+
+def url_of(record: WarcRecord) -> str:
+    """Return the address that a record's header names."""
+    return storable((record.headers.get("WARC-Target-URI") or "").strip("<>"))
+
+
+def first_of_its_name(
+    record: WarcRecord, offset: int, seen: set[str], *, payload: bytes, content: str, is_html: bool
+) -> Record | Dropped:
+    """Return the record with its content, or as dropped when another of its identifier is in `seen`, which gathers."""
+    identifier = record.record_id
+    if identifier in seen:
+        return Dropped(offset, "duplicate_record_id", url=url_of(record))
+    if identifier:
+        seen.add(identifier)
+    moment = utc(record.headers.get("WARC-Date"))
+    return Record(offset, digest_of(payload), url_of(record), moment, content, is_html)
 
 
 def raw_records(path: Path, max_bytes: int, form: Form | None = None) -> Iterator[RawRecord | Dropped]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 
-from pipelines.corpus.readers.records import Dropped, Limits, Record, digest_of, storable, utc
-from pipelines.corpus.readers.warc import RawRecord, raw_records
+from pipelines.corpus.readers.records import Dropped, Limits, Record, storable
+from pipelines.corpus.readers.warc import RawRecord, first_of_its_name, raw_records, url_of
 
 
 def wet_records(path: Path, limits: Limits) -> Iterator[Record | Dropped]:
@@ -29,20 +29,9 @@ def text_of(raw: RawRecord, limits: Limits, seen: set[str]) -> Record | Dropped:
         return Dropped(raw.offset, str(record.record_type))
     kind = (record.headers.get("Content-Type") or "text/plain").split(";")[0].strip().lower()
     if kind != "text/plain":
-        return Dropped(raw.offset, "not_text")
+        return Dropped(raw.offset, "not_text", url=url_of(record))
     block = record.reader.read()
     if len(block) > limits.page:
-        return Dropped(raw.offset, "too_large")
-    identifier = record.record_id
-    if identifier in seen:
-        return Dropped(raw.offset, "duplicate_record_id")
-    if identifier:
-        seen.add(identifier)
-    return Record(
-        offset=raw.offset,
-        digest=digest_of(block),
-        url=storable((record.headers.get("WARC-Target-URI") or "").strip("<>")),
-        crawl_time=utc(record.headers.get("WARC-Date")),
-        content=storable(block.decode("utf-8", "replace")),
-        is_html=False,
-    )
+        return Dropped(raw.offset, "too_large", url=url_of(record))
+    text = storable(block.decode("utf-8", "replace"))
+    return first_of_its_name(record, raw.offset, seen, payload=block, content=text, is_html=False)

@@ -13,8 +13,6 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
-from lxml import etree
-
 from pipelines.corpus.readers.bzip import any_pieces
 from pipelines.corpus.readers.inflate import Piece
 from pipelines.corpus.readers.isolated import ChildDied, Isolated
@@ -66,21 +64,19 @@ class PageReader:
             return Dropped(offset, "namespace")
         if root.find("redirect") is not None:
             return Dropped(offset, "redirect")
+        title = root.findtext("title") or ""
+        address = f"{self._base}/{quote(title.replace(' ', '_'), safe=UNQUOTED)}" if self._base else ""
         revision = max(root.iterfind("revision"), key=lambda found: utc(found.findtext("timestamp")), default=None)
         if revision is None or not (revision.findtext("text") or "").strip():
-            return Dropped(offset, "no_text")
+            return Dropped(offset, "no_text", url=address)
         if (revision.findtext("model") or "wikitext") != "wikitext":
-            return Dropped(offset, "not_wikitext")
-        return self._written(offset, page, root.findtext("title") or "", revision)
-
-    def _written(self, offset: int, page: bytes, title: str, revision: etree._Element) -> Record | Dropped:
+            return Dropped(offset, "not_wikitext", url=address)
         try:
             text = _converter(self._cpu_seconds)(revision.findtext("text"), self._hidden)
         except ChildDied as died:
-            return Dropped(offset, died.reason)
+            return Dropped(offset, died.reason, url=address)
         if not text:
-            return Dropped(offset, "no_text")
-        address = f"{self._base}/{quote(title.replace(' ', '_'), safe=UNQUOTED)}" if self._base else ""
+            return Dropped(offset, "no_text", url=address)
         return Record(
             offset=offset, digest=digest_of(page), url=address, crawl_time=utc(revision.findtext("timestamp")),
             content=storable(f"{title}\n\n{text}"), is_html=False,

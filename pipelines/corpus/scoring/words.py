@@ -204,12 +204,6 @@ def splitter() -> Splitter:
     return Splitter()
 
 
-def split_words(text: str) -> list[str]:
-    """Return the words of `text`; a mark of punctuation outside a word is a word of its own, as in spaCy."""
-    starts, ends = splitter().places(code_points(text))
-    return [text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-
-
 def count_sentences(lines: str) -> int:
     """Return the number of sentences in lines parted by line feeds; a line that is not blank holds at least one."""
     points = code_points(lines)

@@ -53,6 +53,10 @@ class Source(StageConfig):
                 f"ingest.source: kind {kind!r} needs the library {library!r}; run pip install 'gristmill[{self.extra}]'"
             ) from None
 
+    def passed_over(self) -> list[str]:
+        """Return the names of the files that lie among those of the source and are of no kind that it reads."""
+        return []
+
     def refuse_own_output(self, out: Path) -> None:
         """Raise UserError when the source would read what a stage writes to `out`."""
 
@@ -66,11 +70,15 @@ class FileSource(Source):
 
     def files(self) -> dict[str, Path]:
         """Return the files by their names inside the source, in order; raise UserError when there is none."""
-        return source_files(self.path, self.suffixes)
+        return source_files(self.path, self.suffixes, "ingest.source.path")
+
+    def passed_over(self) -> list[str]:
+        """Return the names of the files of the folder or glob that have other endings; hidden ones are none of them."""
+        return sorted(source_files(self.path, ("",), "ingest.source.path").keys() - self.files().keys())
 
     def roots(self) -> Mapping[str, Root]:
         """Return the files as an input pinned by content, beside the libraries of this kind."""
-        return {"path": FileRoot(self.files()), **super().roots()}
+        return {"path": FileRoot(self.files(), "ingest.source.path"), **super().roots()}
 
     def refuse_own_output(self, out: Path) -> None:
         """Raise UserError when `out` lies in the folder that is searched."""

@@ -33,7 +33,7 @@ class CodeSource(FileSource):
         """Return the code and the licence files of the folder; raise UserError where there is no code."""
         if not self.path.is_dir():
             raise UserError(f"ingest.source.path: {str(self.path)!r} is no folder, which source code is read from")
-        files = source_files(self.path, ("",))
+        files = source_files(self.path, ("",), "ingest.source.path")
         if not any(map(is_code, files)):
             raise UserError(f"ingest.source.path: {str(self.path)!r} holds no source code; name another folder")
         return {name: path for name, path in files.items() if is_code(name) or is_licence(path.name)}

@@ -52,7 +52,8 @@ class HubSource(Source):
         """Return the commit, or the folder's content; raise UserError for a revision that can move."""
         folder = self.folder()
         if folder:
-            return {"dataset": FileRoot(source_files(folder, ("",))), **super().roots()}
+            field = "ingest.source.dataset"
+            return {"dataset": FileRoot(source_files(folder, ("",), field), field), **super().roots()}
         if not COMMIT.fullmatch(self.revision):
             from pipelines.corpus.readers.hub import unpinned
 

@@ -113,7 +113,7 @@ def _by_content(path: Path, uri: str) -> FileSource:
     """Return the one kind of source that a folder or a glob holds."""
     if path.is_file():
         raise UserError(f"ingest.source: {uri!r} is of no supported kind; {SUPPORTED}")
-    files = source_files(path, tuple(suffix for kind in TELLING for suffix in kind.suffixes))
+    files = source_files(path, tuple(suffix for kind in TELLING for suffix in kind.suffixes), "ingest.source")
     held: list[type[FileSource]] = []
     for kind in TELLING:
         first = next((file for name, file in files.items() if name.lower().endswith(kind.suffixes)), None)

@@ -39,7 +39,13 @@ from pipelines.corpus.scoring.c4 import c4_quality
 from pipelines.corpus.scoring.characters import code_points
 from pipelines.corpus.scoring.fineweb import fineweb_quality
 from pipelines.corpus.scoring.repetition import DUPLICATED, MAX_WORDS, TOP
-from pipelines.corpus.scoring.words import count_sentences, split_words, splitter
+from pipelines.corpus.scoring.words import count_sentences, splitter
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of `text`; a mark of punctuation outside a word is a word of its own, as in spaCy."""
+    starts, ends = splitter().places(code_points(text))
+    return [text[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 @pytest.fixture(scope="session")
