@@ -62,7 +62,13 @@ class PretrainConfig(LoopConfig):
     def roots(self) -> dict[str, Root]:
         """Return the files of the state that training goes on from."""
         folder = self.state_folder()
-        return {} if folder is None else {"init_from": FileRoot(source_files(folder, STATE_SUFFIXES))}
+        return (
+            {}
+            if folder is None
+            else {
+                "init_from": FileRoot(source_files(folder, STATE_SUFFIXES, "pretrain.init_from"), "pretrain.init_from")
+            }
+        )
 
 
 def pretrain(config: PretrainConfig, *, train: Path, heldout: Path, tokenizer: Path, out: Path) -> Metrics:

@@ -9,6 +9,7 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import StageConfig
 
+FIELD = "pretrain.mixture.corpora"
 WEIGHT = "Share of the samples, in proportion to the other weights."
 MAX_EPOCHS = "Times that its samples are seen at most, parts of one included; then the others go on. None: no limit."
 
@@ -26,8 +27,8 @@ class CorpusConfig(StageConfig):
     def files(self) -> dict[str, Path]:
         """Return the files of the shards by name; raise UserError where there are none."""
         if not (self.shards / "index.json").is_file():
-            raise UserError(f"mixture.corpora: {str(self.shards)!r} has no index.json; name the split of a shard stage")
-        return source_files(self.shards, (".bin", ".json", ".parquet"))
+            raise UserError(f"{FIELD}: {str(self.shards)!r} has no index.json; name the split of a shard stage")
+        return source_files(self.shards, (".bin", ".json", ".parquet"), FIELD)
 
 
 class MixtureConfig(StageConfig):
@@ -43,4 +44,4 @@ class MixtureConfig(StageConfig):
 
     def roots(self) -> dict[str, Root]:
         """Return the shards of the other corpora."""
-        return {f"corpora.{number}": FileRoot(corpus.files()) for number, corpus in enumerate(self.corpora)}
+        return {f"corpora.{number}": FileRoot(corpus.files(), FIELD) for number, corpus in enumerate(self.corpora)}
