@@ -112,7 +112,7 @@ def ingest(config: IngestConfig, *, objects: Path | None = None, out: Path) -> M
 
 INGEST = Stage(
     "ingest",
-    version=2,
+    version=3,
     run=ingest,
     libraries=("fastwarc", "resiliparse", "trafilatura", "lxml", "orjson", "pyarrow"),
     resumable=True,

@@ -10,7 +10,7 @@ from fastwarc.stream_io import BrotliReader, ChunkedReader, GzipReader, ZstdRead
 from fastwarc.warc import WarcRecord, WarcRecordType
 from resiliparse.parse.encoding import bytes_to_str, detect_encoding, detect_mime, map_encoding_to_html5
 
-from pipelines.corpus.readers.records import REPLACEMENT, Dropped, Limits, Record, digest_of, storable, utc
+from pipelines.corpus.readers.records import REPLACEMENT, Dropped, Limits, Record, digest_of, short, storable, utc
 from pipelines.corpus.readers.warc import RawRecord
 
 HTML = frozenset({"text/html", "application/xhtml+xml"})
@@ -57,7 +57,7 @@ def page_of(raw: RawRecord, limits: Limits, seen: set[str]) -> Record | Dropped:
     reason, body = _html_body(record, stored, limits.page)
     if reason:
         return Dropped(raw.offset, reason)
-    identifier = record.record_id
+    identifier = short(record.record_id or "")
     if identifier in seen:
         return Dropped(raw.offset, "duplicate_record_id")
     if identifier:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastwarc.warc import WarcRecord, WarcRecordType
 
-from pipelines.corpus.readers.records import Dropped, Limits, Record, digest_of, storable, utc
+from pipelines.corpus.readers.records import Dropped, Limits, Record, digest_of, short, storable, utc
 from pipelines.corpus.readers.warc import RawRecord, raw_records
 
 
@@ -33,7 +33,7 @@ def text_of(raw: RawRecord, limits: Limits, seen: set[str]) -> Record | Dropped:
     block = record.reader.read()
     if len(block) > limits.page:
         return Dropped(raw.offset, "too_large")
-    identifier = record.record_id
+    identifier = short(record.record_id or "")
     if identifier in seen:
         return Dropped(raw.offset, "duplicate_record_id")
     if identifier:
