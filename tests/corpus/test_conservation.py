@@ -1,7 +1,6 @@
 """Counts add up at every stage, whatever mixture of good and bad records goes in."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
