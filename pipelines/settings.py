@@ -1,5 +1,6 @@
 """`--set path=value` and recipe files: one change at a time, checked, with a suggestion for what is mistyped."""
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,6 +30,13 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
+def _integer(loader: _UniqueKeys, node: yaml.ScalarNode) -> int:
+    if re.match(r"[-+]?0[0-9_]|.*:", str(node.value)):
+        raise UserError(f"{node.value!r}: YAML reads it to the base 8 or 60; write a plain number, or text in quotes")
+    return int(loader.construct_yaml_int(node))
+
+
+_UniqueKeys.add_constructor("tag:yaml.org,2002:int", _integer)
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
@@ -38,7 +46,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_RECIPE_BYTES:
             raise UserError(f"recipe: {str(path)!r} is over 1 MiB, which no recipe is; name a recipe file")
         loaded = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(f"recipe: {str(path)!r} cannot be read ({reason}); give a YAML file") from error
     if not isinstance(loaded, dict):
@@ -60,8 +68,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not equals or not path:
         raise UserError(f"--set: {text!r} is no setting; write --set STAGE.FIELD=VALUE, as in --set sft.max_steps=200")
     try:
-        value = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError):  # a date that no calendar has is a ValueError
+        value = yaml.load(raw, Loader=_UniqueKeys)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date that no calendar has is a ValueError
         value = raw
     return path, value
 
@@ -105,5 +113,5 @@ def checked(model: type[C], fields: Mapping[str, Any], where: str) -> C:
         stem = where.split(".")
         place = ".".join(stem + (inner[1:] if inner[:1] == stem[-1:] else inner))
         message = first["msg"].removeprefix("Value error, ")
-        shown = "" if isinstance(first["input"], BaseModel | dict) else f"{first['input']!r}: "
+        shown = f"{first['input']!r}: " if isinstance(first["input"], str | int | float | None) else ""
         raise UserError(f"{place}: {shown}{message[:1].lower()}{message[1:]}") from error

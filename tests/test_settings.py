@@ -51,6 +51,25 @@ def test_a_number_in_scientific_notation_is_a_number() -> None:
     assert with_settings(demo(), dict([parse_setting("pretrain.lr=1e-3")])).pretrain.lr == 1e-3
 
 
+@pytest.mark.parametrize("value", ["010", "-07", "1:30"])
+def test_a_number_to_another_base_is_refused(value: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="base 8 or 60"):
+        parse_setting(f"ingest.max_documents={value}")
+    (tmp_path / "mine.yaml").write_text(f"from: smoke\ningest: {{max_documents: {value}}}\n")
+    with pytest.raises(UserError, match="base 8 or 60"):
+        load_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_an_anchor_bomb_and_endless_nesting_are_refused_in_one_short_line(tmp_path: Path) -> None:
+    bomb = "[&b0 [q, q]" + "".join(f", &b{level} [{', '.join([f'*b{level - 1}'] * 9)}]" for level in range(1, 30)) + "]"
+    for text in (f"language: {{min_score: {bomb}}}", f"samples: {'[' * 5_000}"):
+        (tmp_path / "mine.yaml").write_text(f"from: smoke\nfilter: {{{text}}}\n")
+        with pytest.raises(UserError) as caught:
+            load_recipe(str(tmp_path / "mine.yaml"))
+        assert len(str(caught.value)) < 500
+    assert parse_setting(f"a.b={'[' * 5_000}")[1] == "[" * 5_000
+
+
 @pytest.mark.parametrize("text", ["? [a]\n: 1\n", "when: 2024-13-45\n", "a: &x [*x]\n", "\x00"])
 def test_yaml_that_is_no_recipe_is_refused_in_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)

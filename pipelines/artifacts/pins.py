@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -62,15 +63,19 @@ def source_files(path: Path, suffixes: tuple[str, ...], field: str) -> dict[str,
     over. Raises UserError, which names the setting `field`, when there is none.
     """
     text = str(path)
-    if path.is_file():
+    with readable(text, field):
+        is_file, is_dir = path.is_file(), path.is_dir()
+    if is_file:
         return {path.name: path}
-    if path.is_dir():
-        base, found = path.resolve(), path.rglob("*")
+    if is_dir:
+        base, found = path.resolve(), _below(path, field)
     elif any(mark in text for mark in "*?["):
         fixed = Path(text[: min(text.index(mark) for mark in "*?[" if mark in text)])
         base = (fixed if text.endswith("/") or fixed.is_dir() else fixed.parent).resolve()
         pattern = os.path.relpath(text, base)
         found = base.glob(pattern)
+    elif path.exists():
+        raise UserError(f"{field}: {text!r} is no regular file; name a file, a folder or a glob")
     else:
         raise UserError(f"{field}: {text!r} does not exist; name a file, a folder or a glob")
     files = {
@@ -83,6 +88,27 @@ def source_files(path: Path, suffixes: tuple[str, ...], field: str) -> dict[str,
         endings = " or ".join(suffixes[:MOST_ENDINGS]) + (" and others" if len(suffixes) > MOST_ENDINGS else "")
         raise UserError(f"{field}: {text!r} holds no file ending in {endings}; name another path")
     return dict(sorted(files.items()))
+
+
+@contextmanager
+def readable(text: str, field: str) -> Iterator[None]:
+    """Turn what the system says of a path into one line: a name too long, a folder that may not be entered."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{field}: {text[:200]!r} cannot be read ({error.strerror}); check the path") from error
+
+
+def _below(folder: Path, field: str) -> Iterator[Path]:
+    """Yield what lies below a folder, but for hidden folders; raise UserError for one that may not be read."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    with readable(str(folder), field):
+        for place, folders, names in os.walk(folder, onerror=refuse):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            yield from (Path(place) / name for name in names)
 
 
 def file_digest(path: Path) -> str:

@@ -12,6 +12,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.corpus.filter import UrlRules
 
 LONGEST_LINE = 2048
+LONGEST_HOST = 1000
+"""Characters of a host that is looked up and remembered; the DNS allows 253 bytes."""
 NOWHERE = frozenset({"0.0.0.0", "127.0.0.1", "::", "::1"})  # noqa: S104 - what a hosts file sends a domain to
 _DOMAIN = re.compile(r"[^\s/*@:\[\]]{1,253}")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
@@ -49,9 +51,10 @@ class BlockList:
 def host_of(url: str) -> str:
     """Return the host of a URL in lower case, an international one in its ASCII form; "" where there is none."""
     try:
-        return plain_host(urlsplit(url if _ABSOLUTE.match(url.lower()) else f"//{url}").hostname or "")
+        host = urlsplit(url if _ABSOLUTE.match(url.lower()) else f"//{url}").hostname or ""
     except ValueError:  # brackets that hold no IPv6 address
         return ""
+    return plain_host(host) if len(host) <= LONGEST_HOST else ""
 
 
 @lru_cache(1 << 12)

@@ -55,7 +55,9 @@ def _folder(asked: str) -> Path | None:
 @cache
 def _sources() -> str:
     """Return a digest of the modules that hold compiled functions and of those that they import."""
-    texts = {".".join(path.relative_to(HERE).with_suffix("").parts): path.read_text() for path in HERE.rglob("*.py")}
+    texts = {
+        ".".join(path.relative_to(HERE).with_suffix("").parts): path.read_text("utf-8") for path in HERE.rglob("*.py")
+    }
     held = sorted(name for name, text in texts.items() if "corpus.compiled import" in text)
     for name in held:  # grows on the way
         imported = {dotted for found in _IMPORT.finditer(texts[name]) for dotted in _named(found[1], found[2])}

@@ -4,6 +4,7 @@ import json
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,6 +32,8 @@ ROWS_PER_REASON = 100
 """Rows that errors.jsonl lists of one reason; the counts are whole all the same."""
 NAMED = 5
 """Files passed over that a line names."""
+MAX_URL = 1 << 16
+"""Characters of an address, which is in memory beside the text; a record's header holds no longer one either."""
 ORDINARY = frozenset({"warcinfo", "request", "metadata", "resource", "conversion", "continuation", "revisit"}) | {
     "redirect", "namespace", "licence_file"
 }  # fmt: skip
@@ -110,6 +113,8 @@ class Intake:
             return Dropped(record.offset, "no_text" if record.is_html else "empty", url=record.url)
         if len(text.encode()) > self.max_text_bytes:
             return Dropped(record.offset, "too_large", url=record.url)
+        if len(record.url) > MAX_URL:
+            return Dropped(record.offset, "long_url")
         return Document(
             text=text,
             id=document_id(record.digest, record.offset, name if self.source.document_per_file else ""),
@@ -170,16 +175,17 @@ def keep_first(out: Path, limit: int, counts: dict[str, int], schema: pa.Schema)
     """Shorten the parts so that the first `limit` documents are left, and return the counts that are then true."""
     left, counts = limit, dict(counts)
     for part in parts(out / "documents"):
-        held = list(read_documents(part)) if left < pq.read_metadata(part).num_rows else None
-        if held is None:
-            left -= pq.read_metadata(part).num_rows
+        held = pq.read_metadata(part).num_rows
+        if held <= left:
+            left -= held
             continue
-        over = held[left:]
-        write_documents(part, out, schema, held[:left])
+        documents = read_documents(part)
+        over = held - write_documents(part, out, schema, islice(documents, left))
         left = 0
-        counts["kept"] -= len(over)
-        counts["text_bytes"] -= sum(len(document.text.encode()) for document in over)
+        rest = list(documents)
+        counts["kept"] -= over
+        counts["text_bytes"] -= sum(len(document.text.encode()) for document in rest)
         if GARBLED in counts:
-            counts[GARBLED] -= sum(REPLACEMENT in document.text for document in over)
-        counts["dropped.over_limit"] = counts.get("dropped.over_limit", 0) + len(over)
+            counts[GARBLED] -= sum(REPLACEMENT in document.text for document in rest)
+        counts["dropped.over_limit"] = counts.get("dropped.over_limit", 0) + over
     return counts

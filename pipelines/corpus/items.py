@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +14,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import source_files
 from pipelines.corpus.decontaminate import SUFFIXES
 
+MAX_LINE = 1 << 24
+"""Characters of an item; a line without an end must not fill memory."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -61,7 +63,7 @@ def _file_items(path: Path, place: Path, benchmark: str) -> Iterator[Item]:
     try:
         for number, row in enumerate(_rows(path)):
             yield to_item(benchmark, f"{stem}/{row.get('id', number)}", row)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, pa.ArrowException) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, pa.ArrowException) as error:
         reason = str(error).replace("\n", " ")
         raise UserError(
             f"{benchmark}: row {number:,} of {place} cannot be read ({reason}); mend or remove it"
@@ -71,11 +73,18 @@ def _file_items(path: Path, place: Path, benchmark: str) -> Iterator[Item]:
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if path.suffix == ".jsonl":
         with path.open(encoding="utf-8") as lines:
-            yield from (json.loads(line) for line in lines if line.strip())
+            yield from (json.loads(line) for line in _bounded(lines) if line.strip())
         return
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=1_000):
             yield from batch.to_pylist()
+
+
+def _bounded(file: TextIO) -> Iterator[str]:
+    while line := file.readline(MAX_LINE):
+        if len(line) == MAX_LINE:
+            raise ValueError(f"a line has {MAX_LINE:,} characters or more")
+        yield line
 
 
 def to_item(benchmark: str, name: str, row: dict[str, Any]) -> Item:

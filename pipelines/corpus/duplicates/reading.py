@@ -1,5 +1,6 @@
 """The first pass of dedup: all documents read once, what is small kept in memory, the rest in files."""
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def read_all(
 ) -> tuple[Records, BandRuns]:
     """Return what is known of the documents of the index and of `documents`, and their band tables."""
     folder = progress_dir(out) / "index"
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what is appended to must begin empty
+    folder.mkdir()
     bands, rows = int(settings["bands"]), int(settings["rows"])
     runs = BandRuns(progress_dir(out) / "runs", bands, run)
     columns = _Columns()

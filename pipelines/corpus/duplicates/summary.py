@@ -37,7 +37,7 @@ def write_summary(
         "pairs": _pairs(documents, verdicts, records),
     }
     with atomic_file(out / "clusters" / "summary.json", out) as fresh:
-        fresh.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+        fresh.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _pairs(documents: Path, verdicts: Verdicts, records: Records) -> list[dict[str, Any]]:

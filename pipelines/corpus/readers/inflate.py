@@ -8,6 +8,7 @@ by zlib, which tells where it ends. A member that cannot be read costs only itse
 import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from os import fstat
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,6 +28,9 @@ MAX_RATIO = 200
 FRAMED_RATIO = 2_000
 """The same for zstd, whose long matches bring a file of like pages above 200."""
 BOMB_FLOOR = 1 << 26
+MAX_AGAIN = 8
+"""Times the size of a file that is read again after damaged members, each from its second byte on; a file made of
+members one inside the other would be read for days."""
 GZIP = b"\x1f\x8b\x08"
 FRAMED: dict[bytes, Any] = {b"\x28\xb5\x2f\xfd": ZstdReader, b"\x04\x22\x4d\x18": Lz4Reader}
 
@@ -107,6 +111,7 @@ class Held:
 
 def _gzip(file: BinaryIO) -> Iterator[Piece]:
     held = Held(file)
+    left = MAX_AGAIN * max(fstat(file.fileno()).st_size, HELD)
     start: int | None = 0
     while start is not None:
         quick = _whole_member(held, start)
@@ -114,9 +119,10 @@ def _gzip(file: BinaryIO) -> Iterator[Piece]:
             yield quick[0]
             start = quick[1] if held.at(quick[1], 1) else None
             continue
-        end = yield from _member(held, start)
-        if end is None:
-            start = _find(file, GZIP, start + 1)
+        sound, end = yield from _member(held, start)
+        if not sound:
+            left -= end - start
+            start = _find(file, GZIP, start + 1 if left > 0 else max(start + 1, end))
             continue
         rest = bytes(held.at(end, len(GZIP)))
         if rest == GZIP:
@@ -143,8 +149,9 @@ def _whole_member(held: Held, start: int) -> tuple[Piece, int] | None:
     return (Piece(found, start, whole=True), start + len(data)) if len(found) == size else None
 
 
-def _member(held: Held, start: int) -> Generator[Piece, None, int | None]:
-    """Yield one member's pieces and return where it ends, or None when it is damaged, cut or a bomb."""
+def _member(held: Held, start: int) -> Generator[Piece, None, tuple[bool, int]]:
+    """Yield one member's pieces; return whether it is sound and where it ends, or how far it was read where it is
+    damaged, cut or a bomb."""
     inflater = zlib.decompressobj(wbits=31)
     member: int | None = start
     position, size = start, 0
@@ -160,17 +167,18 @@ def _member(held: Held, start: int) -> Generator[Piece, None, int | None]:
         size += len(found)
         if not data:
             yield Piece(b"", broken="damaged_compression")
-            return None
+            return False, position
         if size > BOMB_FLOOR and size > MAX_RATIO * (position - start):
             yield Piece(b"", broken="decompression_bomb")
-            return None
+            return False, position
         if found:
             yield Piece(found, member)
             member = None
-    return position - len(inflater.unused_data)
+    return True, position - len(inflater.unused_data)
 
 
 def _framed(file: BinaryIO, magic: bytes, reader_type: Any) -> Iterator[Piece]:
+    left = MAX_AGAIN * max(fstat(file.fileno()).st_size, HELD)
     start: int | None = 0
     while start is not None:
         file.seek(start)
@@ -185,7 +193,9 @@ def _framed(file: BinaryIO, magic: bytes, reader_type: Any) -> Iterator[Piece]:
             return
         except (OSError, Bomb) as error:
             yield Piece(b"", broken="decompression_bomb" if isinstance(error, Bomb) else "damaged_compression")
-            start = _find(file, magic, start + (reader.frame_start_position() or 0) + 1)
+            begun, reached = start + (reader.frame_start_position() or 0), file.tell()
+            left -= reached - begun
+            start = _find(file, magic, begun + 1 if left > 0 else max(begun + 1, reached))
 
 
 def _find(file: BinaryIO, magic: bytes, start: int) -> int | None:

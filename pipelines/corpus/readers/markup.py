@@ -38,8 +38,9 @@ def parsed_xml(body: bytes, lenient: bool = False) -> etree._Element:
     root = _parsed(body, parser)
     if not lenient and any(error.type not in UNDECLARED for error in parser.error_log.filter_from_fatals()):
         raise BadXml("not well formed")
-    for entity in list(root.iter(etree.Entity)):
-        _replace(entity, html5.get(f"{entity.name};", ""))
+    for parent in dict.fromkeys(entity.getparent() for entity in root.iter(etree.Entity)):
+        if parent is not None:
+            _resolve(parent)
     return root
 
 
@@ -67,17 +68,28 @@ def _parsed(body: bytes, parser: etree.XMLParser | etree.HTMLParser) -> etree._E
     return root
 
 
-def _replace(entity: etree._Entity, text: str) -> None:
-    parent, before = entity.getparent(), entity.getprevious()
-    text += entity.tail or ""
-    if parent is None:
-        return
+def _resolve(parent: etree._Element) -> None:
+    """Put text in the place of the entities below `parent`, each stretch of it once: a page may hold a million."""
+    before: etree._Element | None = None
+    pieces = [parent.text or ""]
+    for child in list(parent):
+        if isinstance(child, etree._Entity):
+            pieces += html5.get(f"{child.name};", ""), child.tail or ""
+            child.tail = None
+            parent.remove(child)
+        else:
+            _set_text(parent, before, pieces)
+            before, pieces = child, [child.tail or ""]
+    _set_text(parent, before, pieces)
+
+
+def _set_text(parent: etree._Element, before: etree._Element | None, pieces: list[str]) -> None:
+    """Set the text after the child `before`, or before the first child where that is None."""
+    text = "".join(pieces) or None
     if before is None:
-        parent.text = (parent.text or "") + text
+        parent.text = text
     else:
-        before.tail = (before.tail or "") + text
-    entity.tail = None
-    parent.remove(entity)
+        before.tail = text
 
 
 def local(element: etree._Element) -> str:

@@ -137,12 +137,12 @@ def _shape(line: str) -> str:
 def _paragraphs(lines: list[str]) -> list[str]:
     lengths = sorted(len(line) for line in lines)
     usual = lengths[int(0.9 * (len(lengths) - 1))] if lengths else 0
-    paragraphs: list[str] = []
+    paragraphs: list[list[str]] = []
     goes_on = False
     for line in lines:
         if goes_on and not ITEM.match(line):
-            paragraphs[-1] += f" {line}"
+            paragraphs[-1].append(line)
         else:
-            paragraphs.append(line)
+            paragraphs.append([line])
         goes_on = len(line) >= FULL_LINE * usual
-    return paragraphs
+    return [" ".join(paragraph) for paragraph in paragraphs]

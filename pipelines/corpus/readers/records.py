@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 SURROGATE = re.compile("[\ud800-\udfff]")
+MAX_IDENTIFIER = 200
+"""Characters of a record's identifier; a UUID's have 45, a header could hold 65,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,15 @@ def storable(text: str) -> str:
     return text
 
 
+def short(identifier: str) -> str:
+    """Return what stands for a record's identifier in memory: itself, or a digest where it is too long for one."""
+    return identifier if len(identifier) <= MAX_IDENTIFIER else digest_of(identifier.encode("utf-8", "replace"))
+
+
 def utc(moment: object) -> str:
     """Return an ISO 8601 moment in UTC to the second, or an empty string for what is none."""
+    if isinstance(moment, list | dict):  # may nest deeper than Python can print
+        return ""
     try:
         parsed = moment if isinstance(moment, datetime) else datetime.fromisoformat(str(moment))
         parsed = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)

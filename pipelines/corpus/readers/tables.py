@@ -54,12 +54,21 @@ def _columns(path: Path, schema: pa.Schema, text_field: str, url_field: str) -> 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """Yield the rows with their strings as bytes, which pyarrow does not check to be UTF-8."""
-    columns = {
-        name: column.cast(pa.large_binary()) if _is_text(column.type) else column
-        for name, column in zip(batch.schema.names, batch.columns, strict=True)
-    }
+    columns = {name: _plain(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     for row in range(batch.num_rows):
-        yield {name: column[row].as_py() for name, column in columns.items()}
+        yield {name: _value(column[row]) for name, column in columns.items()}
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    return column.cast(pa.large_binary()) if _is_text(column.type) else column
+
+
+def _value(cell: pa.Scalar) -> Any:
+    try:
+        return cell.as_py()
+    except (ValueError, OverflowError, KeyError):  # a moment beyond the year 9999, or of a zone that there is not
+        return None
 
 
 def _record(row: int, values: dict[str, Any], text_field: str, url_field: str) -> Record | Dropped:
@@ -78,6 +87,7 @@ def _record(row: int, values: dict[str, Any], text_field: str, url_field: str) -
 
 
 def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from fastwarc.warc import WarcRecord
 
-from pipelines.corpus.readers.records import Dropped, Record, digest_of, storable, utc
+from pipelines.corpus.readers.records import Dropped, Record, digest_of, short, storable, utc
 from pipelines.corpus.readers.window import Form, Window
 
 MAX_HEADER = 1 << 16
 LINE = re.compile(rb"WARC/[01]\.\d{1,2}\r?\n")
 LINE_LENGTH = len(b"WARC/0.17\r\n")
-BLANK = re.compile(rb"\r?\n\r?\n")
+HEADER_END = re.compile(rb"\r?\n\r?\n|(\nWARC/[01]\.\d{1,2}\r?\n)")
+"""A blank line, or the first line of another record, before which a header without one is broken."""
 LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -69,9 +70,9 @@ def _header(window: Window) -> int | None:
     count = 1024
     while True:
         enough = window.fill(count)
-        blank = BLANK.search(window.data, 0, min(count, MAX_HEADER))
-        if blank:
-            return blank.end()
+        end = HEADER_END.search(window.data, 0, min(count, MAX_HEADER))
+        if end:
+            return None if end[1] else end.end()
         if not enough or count >= MAX_HEADER:
             return None
         count *= 4
@@ -86,7 +87,7 @@ def first_of_its_name(
     record: WarcRecord, offset: int, seen: set[str], *, payload: bytes, content: str, is_html: bool
 ) -> Record | Dropped:
     """Return the record with its content, or as dropped when another of its identifier is in `seen`, which gathers."""
-    identifier = record.record_id
+    identifier = short(record.record_id or "")
     if identifier in seen:
         return Dropped(offset, "duplicate_record_id", url=url_of(record))
     if identifier:

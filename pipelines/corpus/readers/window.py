@@ -35,6 +35,8 @@ class Window:
 
     def __init__(self, path: Path, form: Form) -> None:
         self.form = form
+        self._line_begins = re.compile(rb"(?<=\n)" + form.line.pattern)
+        """A record's first line where a line begins: tried there only, a long line costs no more than its length."""
         self.plain = path if is_plain(path) else None
         self.data = bytearray()
         self.position = 0
@@ -147,11 +149,11 @@ class Window:
         member = next((at for at in starts if self.form.line.match(self.data, at)), None)
         if members_only:
             return member
-        for found in self.form.line.finditer(self.data):
+        for found in self._line_begins.finditer(self.data):
             at = found.start()
             if member is not None and at >= member:
                 break
-            if at and self.data[at - 1] == 0x0A and not any(at < start < found.end() for start in starts):
+            if not any(at < start < found.end() for start in starts):
                 return at
         return member
 

@@ -82,12 +82,15 @@ class FileSource(Source):
 
     def refuse_own_output(self, out: Path) -> None:
         """Raise UserError when `out` lies in the folder that is searched."""
-        base = searched_folder(self.path)
-        if base is not None and out.resolve().is_relative_to(base.resolve()):
-            raise UserError(
-                f"ingest.source.path: {str(self.path)!r} holds the store, which would read its own output; "
-                "name another --store or a folder beside it"
-            )
+        refuse_inside(searched_folder(self.path), out, f"ingest.source.path: {str(self.path)!r}")
+
+
+def refuse_inside(base: Path | None, out: Path, named: str) -> None:
+    """Raise UserError when `out` lies in the folder `base`, which a source searches."""
+    if base is not None and out.resolve().is_relative_to(base.resolve()):
+        raise UserError(
+            f"{named} holds the store, which would read its own output; name another --store or a folder beside it"
+        )
 
 
 def searched_folder(path: Path) -> Path | None:

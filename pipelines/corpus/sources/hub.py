@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, NamedRoot, Root, source_files
 from pipelines.corpus.readers.records import Dropped, Limits, Record
-from pipelines.corpus.sources.base import Source
+from pipelines.corpus.sources.base import Source, refuse_inside
 from pipelines.corpus.sources.byte_shards import Sized, Slice
 
 HUB = "hf://datasets/"
@@ -65,6 +65,10 @@ class HubSource(Source):
         from pipelines.corpus.readers.hub import split_files
 
         return split_files(self.dataset, self.revision, self.folder(), self.subset, self.split)
+
+    def refuse_own_output(self, out: Path) -> None:
+        """Raise UserError when `out` lies in the local folder."""
+        refuse_inside(self.folder(), out, f"ingest.source.dataset: {self.dataset!r}")
 
     def cut(self, name: str, path: Path, shard_bytes: int) -> Iterable[Sized]:
         """Return a file as a shard of its own: one on the hub is fetched only when its turn comes."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from pipelines.artifacts.errors import UserError
-from pipelines.artifacts.pins import source_files
+from pipelines.artifacts.pins import readable, source_files
 from pipelines.artifacts.stage import StageConfig
 from pipelines.corpus.crawler.sources import CRAWL_NAME, CommonCrawlSource, CrawlSource
 from pipelines.corpus.readers.records import Dropped, Limits, Record
@@ -98,7 +98,9 @@ def source_from_uri(uri: str) -> "DocsSource | Source":
     if "://" in text or not text:
         raise UserError(f"ingest.source: {uri!r} is no source this machine can read; {SUPPORTED}")
     path = _path(text)
-    if not path.is_dir():
+    with readable(text, "ingest.source"):
+        is_folder = path.is_dir()
+    if not is_folder:
         for kind in FILE_SOURCES:
             if text.lower().endswith(kind.suffixes):
                 return _told(kind, path)(path=path)
