@@ -14,10 +14,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.pins import PinCache
+from pipelines.artifacts.run import Planner
+from pipelines.artifacts.store import Store
 from pipelines.artifacts.work import Progress, read_progress
 from pipelines.finetuning.contract import check
 from pipelines.models.sizes import count_parameters
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
+from pipelines.products import full
+from pipelines.recipes import smoke
+from pipelines.settings import with_settings
 
 TINY = PretrainConfig(
     size="tiny",
@@ -291,3 +297,39 @@ def test_pretraining_needs_no_library_beyond_those_of_a_bare_gpu_image() -> None
             outside |= {name.partition(".")[0] for name in names if not name.startswith("pipelines.")}
     libraries = outside - set(sys.stdlib_module_names)
     assert libraries == {"torch", "numpy", "transformers", "safetensors", "pydantic"}
+
+
+def test_the_state_to_go_on_from_is_pinned_by_its_content(finished: Path, tmp_path: Path) -> None:
+    pins = PinCache(tmp_path / "pins.json")
+
+    def pin(path: Path) -> str:
+        return TINY.model_copy(update={"init_from": path}).roots()["init_from"].pin(pins)
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished / "state", copy)
+    assert pin(finished) == pin(finished / "state") == pin(copy)
+    assert "init_from" not in TINY.model_copy(update={"init_from": copy}).identity()
+    (copy / "state.json").write_text("{}")
+    assert pin(copy) != pin(finished)
+
+
+def test_a_folder_without_a_state_is_refused_when_the_run_is_planned(tmp_path: Path) -> None:
+    config = with_settings(smoke(), {"pretrain.init_from": str(tmp_path)})
+    with pytest.raises(UserError, match=r"pretrain\.init_from: .* holds no state of a finished run"):
+        full(config, Planner(Store(tmp_path / "store")))
+
+
+def test_checkpoints_of_other_code_are_taken_up_and_said(
+    inputs: Any, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for folder in (out / ".progress" / "checkpoints").iterdir():
+        facts = json.loads((folder / "state.json").read_text())
+        facts["run"]["code"] = "0" * 64
+        (folder / "state.json").write_text(json.dumps(facts))
+        digests = json.loads((folder / "digests.json").read_text())
+        digests["state.json"] = sha256((folder / "state.json").read_bytes()).hexdigest()
+        (folder / "digests.json").write_text(json.dumps(digests))
+    pretrain(TINY, **inputs.named(), out=out)
+    assert "going on from a checkpoint of other code (000000000000, now " in caplog.text
