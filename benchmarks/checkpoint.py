@@ -24,7 +24,8 @@ from pipelines.pretraining.settings import LoopConfig
 
 TURNS = int(os.environ.get("CHECKPOINT_TURNS", "7"))
 STEPS, EVERY = 6, 50
-VOCABULARY, LENGTH, ROWS = 8192, 512, 4
+VOCABULARY, LENGTH = 8192, 512
+ROWS = int(os.environ.get("CHECKPOINT_ROWS", "4"))
 MODES = ("none", "beside", "before")
 
 
