@@ -46,7 +46,7 @@ def tokenizer_contract(folder: Path) -> dict[str, Any]:
         if kind != "BPE":
             contract["type"] = kind
         if kind == "Unigram":
-            contract["scores"] = [float(score) for _, score in rows]
+            contract["scores"] = [round(float(score), 6) for _, score in rows]  # writing again moves the last bits
     except FileNotFoundError:
         raise UserError(f"tokenizer: {path} does not exist; name a folder that holds {TOKENIZER_FILE}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
