@@ -11,6 +11,7 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import FileEntry
 from pipelines.artifacts.pins import file_digest
 from pipelines.finetuning.contract import check
+from pipelines.tokens.digest import tokenizer_contract
 
 INDEX = "bundle.json"
 FORMAT = 1
@@ -126,8 +127,8 @@ def _check_model(folder: Path, index: BundleIndex) -> None:
         if re.search(r'"auto_map"', text):
             raise UserError(f"{folder / name}: auto_map asks to run the model's own code; remove it")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    ids = [*tokenizer["model"]["vocab"].values(), *(token["id"] for token in tokenizer["added_tokens"])]
+    tokenizer = tokenizer_contract(folder)
+    ids = [*tokenizer["vocabulary"].values(), *tokenizer["special"].values()]
     rows, size = config["vocab_size"], max(ids) + 1
     if rows - size >= PADDING:
         raise UserError(

@@ -1,7 +1,8 @@
 """From documents to shards in two passes: ids go to a spill file as they are read, then to the shards in their order.
 
-In memory are a batch of 4 MiB of text or ids and, for each document, its id and six numbers: about 250 bytes. The spill
-file takes two or four bytes a token of disk until the stage ends.
+In memory are `workers` + 2 batches of 4 MiB of text with their ids, a MiB of text that both engines encode and, for
+each document, its id and six numbers: about 250 bytes. The spill file takes two or four bytes a token of disk until the
+stage ends.
 """
 
 import shutil
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from pipelines.artifacts.errors import EmptyOutput, UserError
-from pipelines.artifacts.progress import meter
+from pipelines.artifacts.progress import meter, say
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import progress_dir
 from pipelines.corpus.documents import count_documents, read_documents
+from pipelines.tokens.control import Control
 from pipelines.tokens.digest import tokenizer_digest
-from pipelines.tokens.encoding import batches, encode, load
+from pipelines.tokens.encoding import Encoder, id_count, load, utf8_size
 from pipelines.tokens.ranks import lowest, rank
 from pipelines.tokens.shard import ShardConfig
 from pipelines.tokens.special import BOS
@@ -44,6 +46,8 @@ class Encoded:
     """Bytes of text."""
     ends: NDArray[np.int64]
     """Where each document's ids end in the spill file."""
+    engines: dict[str, int]
+    """How many documents each engine encoded, and how many both did, with the bytes of their text."""
 
 
 def build(config: ShardConfig, documents: Path, tokenizer: Path, out: Path) -> Metrics:
@@ -55,11 +59,13 @@ def build(config: ShardConfig, documents: Path, tokenizer: Path, out: Path) -> M
     encoded = _encode_all(config, documents, encoder, out)
     heldout = lowest(encoded.ranks, config.heldout_fraction)
     described = {
-        "vocab_size": encoder.get_vocab_size(),
+        "vocab_size": id_count(encoder),
         "tokenizer_digest": tokenizer_digest(tokenizer),
         "seed": config.seed,
+        "encoding": encoded.engines,
     }
     metrics = {"in": float(len(encoded.ids)), "kept": float(len(encoded.ids))}
+    metrics |= {f"encoding.{name}": float(value) for name, value in encoded.engines.items()}
     for name, members in (("train", ~heldout), ("heldout", heldout)):
         with SplitWriter(out / name, out, encoded.dtype, config.shard_bytes, described) as writer:
             _write(writer, encoded, members, bos)
@@ -72,27 +78,42 @@ def build(config: ShardConfig, documents: Path, tokenizer: Path, out: Path) -> M
     return metrics
 
 
-def _encode_all(config: ShardConfig, documents: Path, encoder: Tokenizer, out: Path) -> Encoded:
+def _encode_all(config: ShardConfig, documents: Path, tokenizer: Tokenizer, out: Path) -> Encoded:
+    """Encode every document into the spill file; by `tokenizers` alone where the control finds a difference."""
     count = count_documents(documents)
     if not count:
         raise EmptyOutput("shard", {"in": 0})
     if count < 2:
         raise UserError("shard: 1 document cannot be split into train and heldout; give more documents")
-    dtype = "<u4" if encoder.get_vocab_size() > UINT16_IDS else "<u2"
+    encoder = Encoder.of(tokenizer)
+    encoded, control = _spilled(config, documents, encoder, count, out)
+    if next(control.differing(tokenizer), None) is None:
+        return encoded
+    say("shard: tiktoken gives other ids than tokenizers on this corpus; all is encoded again by tokenizers")
+    return _spilled(config, documents, Encoder(tokenizer, None), count, out)[0]
+
+
+def _spilled(config: ShardConfig, documents: Path, encoder: Encoder, count: int, out: Path) -> tuple[Encoded, Control]:
+    dtype = "<u4" if id_count(encoder.tokenizer) > UINT16_IDS else "<u2"
     ids: list[str] = []
     ranks = np.empty(count, np.uint64)
     sizes, lengths = np.empty(count, np.int64), np.empty(count, np.int64)
     spill = progress_dir(out) / "ids.bin"
+    control, fast = Control(), 0
     with spill.open("wb") as file, meter("encoding", total=count, unit="documents") as counter:
-        for batch in batches(read_documents(documents, columns=["id", "text"])):
-            for document, found in zip(batch, encode(encoder, [document.text for document in batch]), strict=True):
+        for batch in encoder.encode_all(read_documents(documents, columns=["id", "text"]), config.workers):
+            for document, found in zip(batch.documents, batch.ids, strict=True):
                 place = len(ids)
                 ids.append(document.id)
-                ranks[place] = rank(config.seed, document.id)
-                sizes[place], lengths[place] = len(document.text.encode()), len(found)
+                ranks[place] = drawn = rank(config.seed, document.id)
+                sizes[place], lengths[place] = utf8_size(document.text), len(found)
                 file.write(found.astype(dtype).tobytes())
-            counter.advance(len(batch))
-    return Encoded(spill, dtype, ids, ranks, sizes, np.cumsum(lengths))
+                if encoder.twin:
+                    control.offer(drawn, document.text, found)
+            fast += batch.by_tiktoken
+            counter.advance(len(batch.documents))
+    engines = {"tiktoken": fast, "tokenizers": count - fast, "compared": len(control), "compared_bytes": control.bytes}
+    return Encoded(spill, dtype, ids, ranks, sizes, np.cumsum(lengths), engines), control
 
 
 def _write(writer: SplitWriter, encoded: Encoded, members: NDArray[np.bool_], bos: int) -> None:

@@ -12,3 +12,6 @@ ROLES = ("system", "user", "assistant")
 
 SPECIAL_TOKENS = (BOS, PAD, SYSTEM, USER, ASSISTANT, END)
 """A token's place is its id. `<|end|>` closes a turn and is the end of a sequence; `<|pad|>` never is."""
+
+MARKER_PATTERN = r"<\|[a-z_]{1,32}\|>"
+"""The form of every special token. Text is cut between marks and letters, so no learnt token ever looks like one."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pipelines.artifacts.errors import UserError
-from pipelines.tokens.digest import tokenizer_digest
+from pipelines.tokens.digest import tokenizer_contract, tokenizer_digest
 
 TOKENIZER: dict[str, Any] = {
     "added_tokens": [
@@ -37,9 +37,10 @@ def test_another_vocabulary_or_merge_is_another_digest(tmp_path: Path, change: d
 
 def test_another_special_id_is_another_digest(tmp_path: Path) -> None:
     one, two = written(tmp_path / "one"), written(tmp_path / "two")
-    content = json.loads((two / "tokenizer.json").read_text())
-    content["added_tokens"][0]["id"] = 9
-    (two / "tokenizer.json").write_text(json.dumps(content))
+    for folder, place in ((one, 8), (two, 9)):
+        content = json.loads((folder / "tokenizer.json").read_text())
+        content["added_tokens"].append({"id": place, "content": "<|user|>", "special": True})
+        (folder / "tokenizer.json").write_text(json.dumps(content))
     assert tokenizer_digest(one) != tokenizer_digest(two)
 
 
@@ -59,3 +60,29 @@ def test_a_damaged_tokenizer_is_named(tmp_path: Path, content: str) -> None:
 def test_an_absent_tokenizer_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         tokenizer_digest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ({"id": 3, "content": "<|bos|>", "special": True}, "share id 3"),
+        ({"id": 3, "content": "<|user|>", "special": True}, "share id 3"),
+        ({"id": 9, "content": "<|bos|>", "special": True}, "has two ids"),
+        ({"id": 0, "content": "<|bos|>", "special": True}, "listed twice"),
+    ],
+)
+def test_a_collision_of_special_tokens_is_named(tmp_path: Path, token: dict[str, Any], message: str) -> None:
+    folder = written(tmp_path / "one")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"].append(token)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        tokenizer_digest(folder)
+
+
+def test_a_unigram_vocabulary_is_a_list_whose_scores_count(tmp_path: Path) -> None:
+    rows = [["<|bos|>", 0.0], ["a", -1.5], ["b", -2.5]]
+    one = written(tmp_path / "one", type="Unigram", vocab=rows)
+    two = written(tmp_path / "two", type="Unigram", vocab=[*rows[:2], ["b", -2.25]])
+    assert tokenizer_contract(one)["vocabulary"] == {"<|bos|>": 0, "a": 1, "b": 2}
+    assert tokenizer_digest(one) != tokenizer_digest(two)
