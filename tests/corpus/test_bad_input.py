@@ -189,7 +189,7 @@ def test_a_full_disk_is_one_line_and_the_rerun_finishes(tmp_path: Path, stage: s
 
 @pytest.mark.slow
 def test_a_locale_that_knows_no_utf_8_changes_no_byte(tmp_path: Path) -> None:
-    rows = "".join(json.dumps({"text": f"{PROSE * 3} Grüße, 日本 {number}"}) + "\n" for number in range(3))
+    rows = "".join(json.dumps({"text": f"Grüße, 日本. {PROSE * 3} {number}"}) + "\n" for number in range(3))
     (tmp_path / "a.jsonl").write_text(rows)
     code = "import sys; from pathlib import Path; from pipelines.corpus.ingest import *; "
     code += "from pipelines.corpus.dedup import *; out = Path(sys.argv[1]); "
