@@ -95,7 +95,8 @@ def run(source: Path, items: Path, out: Path, workers: int) -> tuple[dict[str, f
     """Return the wall seconds of each stage, and the digests of what they wrote, in a process of its own."""
     command = [sys.executable, __file__, str(source), str(items), str(out), str(workers)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-    files = sorted(path for path in out.rglob("*") if path.is_file() and ".progress" not in path.parts)
+    written = (path for stage in out.iterdir() if stage.is_dir() for path in stage.rglob("*"))  # not the lock files
+    files = sorted(path for path in written if path.is_file() and ".progress" not in path.parts)
     digests = {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     shutil.rmtree(out)  # the disk need not hold all runs
     return json.loads(done.stdout.splitlines()[-1]), digests
