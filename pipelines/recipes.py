@@ -29,7 +29,7 @@ DOCUMENTATION: dict[str, object] = {
 DOCUMENTATION_NEAR_SHARE = 0.7
 """Share of an item's n-grams from which a page of documentation is an edited copy. Pages of sibling objects hold up to
 0.69 of a held-out summary ("slices of the masked clumps", "of the unmasked clumps"): of the demo's 3,110 pages 0.4
-drops 22, all of them siblings, 0.6 drops 5 and 0.7 none. Of planted copies with a twentieth of the words changed 0.7
+drops 22, 0.6 drops 5, siblings, and 0.7 none. Of planted copies with a twentieth of the words changed 0.7
 finds 94%, with a tenth 73% (0.4: 99% and 93%); the held-out objects themselves are in no page to begin with."""
 SMALL_EVALUATION: dict[str, object] = {
     "heldout_tokens": 4096,

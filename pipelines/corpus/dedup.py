@@ -50,7 +50,7 @@ class DedupConfig(StageConfig):
     keep: Literal["longest", "oldest", "best"] = Field(
         "longest",
         description="Which document of a cluster stays: the longest, the oldest by crawl_time, or the best by `score`; "
-        "of equal ones the longest, then one kept in `index`, then that with the smallest id.",
+        "of equal ones the longest, then that with the smallest id.",
     )
     score: str = Field(
         "language_score", min_length=1, description="Column of numbers for `keep: best`, the higher the better."
@@ -66,7 +66,7 @@ class DedupConfig(StageConfig):
     indexed: Literal["stay", "compete"] = Field(
         "stay",
         description="Documents kept in `index` stay whatever comes (stay), or a better new one takes their place, "
-        "as in a run over all, and the retired ones are listed (compete); an equal one does not.",
+        "as in a run over all, and the retired ones are listed (compete).",
     )
     workers: int = Field(1, ge=1, le=256, description="Threads that read, sign and write.")
 
@@ -88,4 +88,4 @@ def dedup(config: DedupConfig, *, documents: Path, out: Path) -> Metrics:
     return build(config, documents, out)
 
 
-DEDUP = Stage("dedup", version=3, run=dedup, libraries=("numba", "numpy", "pyarrow", "xxhash"))
+DEDUP = Stage("dedup", version=2, run=dedup, libraries=("numba", "numpy", "pyarrow", "xxhash"))

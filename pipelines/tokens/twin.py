@@ -4,7 +4,7 @@ Merges: tiktoken joins the two neighbours whose join has the lowest id, `tokeniz
 Where ids rise with the merges, no two merges give one token and each token comes whole out of its own bytes, a join
 that is in the vocabulary is always that token's own merge, so the two agree on every piece. All of this is checked on
 the whole vocabulary. Cuts: the pattern must be one of ours, and every code point below `CHECKED` of the same class in
-both engines of regular expressions; a text with another character is left to `tokenizers`. See docs/adr/0012.
+both engines of regular expressions; a text with another character is left to `tokenizers`. See docs/adr/0013.
 """
 
 import json

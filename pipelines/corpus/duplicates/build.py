@@ -65,7 +65,7 @@ def build(config: DedupConfig, documents: Path, out: Path) -> Metrics:
 
 def _ranks(records: Records, stays: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the ranks by the rule; but documents that stay come first, and those dropped before come last then."""
-    ranks = ranks_of(records.order, records.lengths, records.kept_before, records.ids)
+    ranks = ranks_of(records.order, records.lengths, records.ids)
     if not stays.any():
         return ranks
     level = np.ones(len(records), np.int8)

@@ -60,16 +60,14 @@ def _lowness(value: object) -> float:
     return -float(value) if isinstance(value, int | float) else nan
 
 
-def ranks_of(
-    order: Order, lengths: NDArray[np.int64], kept_before: NDArray[np.bool_], ids: pa.ChunkedArray
-) -> NDArray[np.int64]:
-    """Return each document's rank: by the rule, then the longest, then one of a finished corpus, then the smallest id.
+def ranks_of(order: Order, lengths: NDArray[np.int64], ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return each document's rank: by the rule, then the longest, then the smallest id; no two are equal.
 
-    No two are equal.
+    Whether a document was in an index before makes no difference: a corpus that grows batch by batch is then that of a
+    run over all.
     """
-    columns = {"order": order, "length": -lengths, "new": ~kept_before, "id": ids, "place": np.arange(len(order))}
-    table = pa.table(columns)
-    keys = [(name, "ascending") for name in columns]
+    keys = [("order", "ascending"), ("length", "descending"), ("id", "ascending"), ("place", "ascending")]
+    table = pa.table({"order": order, "length": lengths, "id": ids, "place": np.arange(len(order))})
     ranks = np.empty(len(order), np.int64)
     ranks[pc.sort_indices(table, sort_keys=keys).to_numpy()] = np.arange(len(order))
     return ranks

@@ -1,9 +1,6 @@
 import json
 import random
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-from zlib import crc32
 
 import pyarrow.parquet as pq
 import pytest
@@ -29,8 +26,7 @@ def corpus(seed: int) -> Rows:
 
 
 def run(folder: Path, rows: Rows, **settings: object) -> dict[str, float]:
-    times = [datetime.fromtimestamp(crc32(name.encode()), UTC).isoformat() for name, _ in rows]
-    write(folder / "in", rows, per_part=17, columns={"crawl_time": times})
+    write(folder / "in", rows, per_part=17)
     return dedup(DedupConfig(**settings), documents=folder / "in", out=folder / "out")  # type: ignore[arg-type]
 
 
@@ -53,11 +49,10 @@ def test_new_documents_against_an_index_and_all_from_scratch_end_in_the_same_cor
 ) -> None:
     rows = corpus(seed)
     old, new, scratch = (tmp_path_factory.mktemp(name) for name in ("old", "new", "scratch"))
-    run(old, rows[:cut], keep="oldest")
+    run(old, rows[:cut])
     (old / "in").rename(old / "text that is gone")
-    compete: dict[str, Any] = {"index": old / "out" / "index", "indexed": "compete", "keep": "oldest"}
-    metrics = run(new, rows[cut:], workers=workers, **compete)
-    run(scratch, rows, keep="oldest")  # no two are equally old: a corpus that was there first has no advantage
+    metrics = run(new, rows[cut:], index=old / "out" / "index", indexed="compete", workers=workers)
+    run(scratch, rows)
     retired = {str(row["id"]) for row in rows_of(new, "retired")}
     assert retired <= kept(old)
     assert (kept(old) - retired) | kept(new) == kept(scratch)
@@ -98,16 +93,6 @@ def test_a_better_new_document_is_dropped_for_the_old_one_or_retires_it(tmp_path
     assert (row["id"], row["kept_id"], row["kind"]) == ("new", "old", "near")
     assert kept(tmp_path / "compete") == {"new"}
     assert rows_of(tmp_path / "compete", "retired") == [{"id": "old", "kept_id": "new"}]
-
-
-def test_an_equal_new_document_retires_nobody(tmp_path: Path) -> None:
-    text, other = prose(1, 100), prose(2, 100)
-    run(tmp_path / "old", [("m", text), ("n", other)])
-    equal = [("a", text), ("b", edited(other, 1, 1)[: len(other)].ljust(len(other), "x"))]
-    metrics = run(tmp_path / "new", equal, index=tmp_path / "old" / "out" / "index", indexed="compete")
-    assert rows_of(tmp_path / "new", "retired") == [] and kept(tmp_path / "new") == set()
-    assert {row["id"]: row["kept_id"] for row in rows_of(tmp_path / "new", "clusters")} == {"a": "m", "b": "n"}
-    assert (metrics["kept"], metrics["known"]) == (0, 0)
 
 
 @pytest.mark.parametrize("indexed", ["stay", "compete"])
