@@ -11,7 +11,7 @@ from pipelines.tokens.special import MARKER_PATTERN, SPECIAL_TOKENS
 
 BYTES = 256
 MAX_UNIGRAM_SAMPLE = 500_000_000
-"""The suffix array of a sample's distinct pieces takes 30 times their bytes at worst."""
+"""Bytes: the trainer holds a suffix array over the sample's distinct pieces, several times their size."""
 
 Whitespace = Literal["runs", "single"]
 
