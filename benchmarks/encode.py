@@ -2,8 +2,8 @@
 
 The documents are English novels cut at 4,000 characters, the tokenizer a BPE of 32,768 learnt from a part of them. CPU
 seconds, ours and the peer's in turn, each in a process of its own whose start is not counted, medians of five; ours
-splits, shuffles and hashes what it writes, and encodes a MiB twice. The ids of every document are compared. Give the folder
-of the public data as the argument.
+splits, shuffles and hashes what it writes, and encodes a MiB twice. The ids of every document are compared. Give the
+folder of the public data as the argument.
 """
 
 import json

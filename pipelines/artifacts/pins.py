@@ -71,9 +71,8 @@ def source_files(path: Path, suffixes: tuple[str, ...], field: str) -> dict[str,
         base, found = path.resolve(), _below(path, field)
     elif any(mark in text for mark in "*?["):
         fixed = Path(text[: min(text.index(mark) for mark in "*?[" if mark in text)])
-        base = (fixed if text.endswith("/") or fixed.is_dir() else fixed.parent).resolve()
-        pattern = os.path.relpath(text, base)
-        found = base.glob(pattern)
+        folder = fixed if text.endswith("/") or fixed.is_dir() else fixed.parent
+        base, found = folder.resolve(), folder.resolve().glob(os.path.relpath(text, folder))
     elif path.exists():
         raise UserError(f"{field}: {text!r} is no regular file; name a file, a folder or a glob")
     else:

@@ -1,5 +1,6 @@
 """The stage `pretrain`: a base model from token shards."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -59,16 +60,13 @@ class PretrainConfig(LoopConfig):
             )
         return folder
 
-    def roots(self) -> dict[str, Root]:
-        """Return the files of the state that training goes on from."""
-        folder = self.state_folder()
-        return (
-            {}
-            if folder is None
-            else {
-                "init_from": FileRoot(source_files(folder, STATE_SUFFIXES, "pretrain.init_from"), "pretrain.init_from")
-            }
-        )
+    def roots(self) -> Mapping[str, Root]:
+        """Return the files of the state that training goes on from, and of the mixture's other corpora."""
+        folder, found = self.state_folder(), dict(super().roots())
+        if folder is not None:
+            field = "pretrain.init_from"
+            found["init_from"] = FileRoot(source_files(folder, STATE_SUFFIXES, field), field)
+        return found
 
 
 def pretrain(config: PretrainConfig, *, train: Path, heldout: Path, tokenizer: Path, out: Path) -> Metrics:

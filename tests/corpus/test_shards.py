@@ -121,7 +121,7 @@ def test_a_full_disk_ends_the_work(tmp_path: Path) -> None:
 def test_a_shard_that_kills_its_worker_is_named_and_costs_no_other(tmp_path: Path) -> None:
     with pytest.raises(StageFailed, match=r"numbers: shard 2 of 5 failed \(its process died.*fewer workers"):
         run_shards(partial(die_at_two, tmp_path), 5, out=tmp_path, workers=2, what="numbers")
-    assert calls(tmp_path) == [0, 1, 3, 4]
+    assert set(calls(tmp_path)) == {0, 1, 3, 4}  # one that was under way in the pool that broke is begun again
 
 
 SLOW = """

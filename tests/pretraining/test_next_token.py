@@ -45,7 +45,13 @@ def objective(config: PretrainConfig, inputs: Any) -> NextToken:
     others = [TokenShards(corpus.shards) for corpus in config.mixture.corpora]
     mixture = mixture_of(config, TokenShards(inputs.train), others)
     return NextToken(
-        mixture, None, first=0, global_batch=config.global_batch, fingerprint="", document_mask=config.document_mask
+        mixture,
+        None,
+        first=0,
+        global_batch=config.global_batch,
+        fingerprint={},
+        flops_per_token=1,
+        document_mask=config.document_mask,
     )
 
 
