@@ -13,11 +13,11 @@ ROOM = Path(__file__).resolve().parents[1]
 @cache
 def _imports(module: str) -> tuple[str, ...]:
     """Return the modules of this room that a module imports anywhere in its text."""
-    path = _path(module)
-    if path is None:
+    source = _source(module)
+    if source is None:
         return ()
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
@@ -25,6 +25,14 @@ def _imports(module: str) -> tuple[str, ...]:
     return tuple(sorted(name for name in found if name.startswith("pipelines.") and _path(name)))
 
 
+@cache
+def _source(module: str) -> bytes | None:
+    """Return a module's text as it was when first asked for; what a process runs does not change either."""
+    path = _path(module)
+    return path.read_bytes() if path else None
+
+
+@cache
 def _path(module: str) -> Path | None:
     path = ROOM.parent.joinpath(*module.split(".")).with_suffix(".py")
     return path if path.is_file() else None
@@ -46,7 +54,7 @@ def code_digest(stage: Stage) -> str:
     """Return the sha256 over the source of all modules that the stage's function can reach."""
     total = hashlib.sha256()
     for module in code_modules(stage):
-        path = _path(module)
-        source = path.read_bytes() if path else stage.run.__code__.co_code  # a stage of a notebook
+        source = _source(module)
+        source = stage.run.__code__.co_code if source is None else source  # None: a stage of a notebook
         total.update(module.encode() + b"\0" + source + b"\0")
     return total.hexdigest()

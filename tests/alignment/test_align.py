@@ -70,6 +70,7 @@ def test_the_likelihood_of_an_answer_is_the_sum_over_its_tokens(inputs: dict[str
         assert found == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_dpo_run_that_was_killed_ends_in_the_same_bytes(inputs: dict[str, Path], tmp_path: Path) -> None:
     whole, killed, kills = run_and_kill("pipelines.alignment.align", SHORT, inputs, tmp_path)
     assert kills >= 2

@@ -129,7 +129,8 @@ def test_a_merged_adapter_gives_the_logits_of_the_adapter_beside_its_base(
     assert json.loads(text)["base_model_name_or_path"] is None
 
 
-@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_run_that_was_killed_ends_in_the_same_bytes(inputs: dict[str, Path], tmp_path: Path, method: str) -> None:
     whole, killed, kills = run_and_kill("pipelines.finetuning.sft", {**SHORT, "method": method}, inputs, tmp_path)
     assert kills >= 2
