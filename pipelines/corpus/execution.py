@@ -12,7 +12,8 @@ OURS = frozenset({"array", "error", "export", "job-name", "output"})
 """Options of sbatch that finding a shard's job and its log depends on."""
 
 PRELOADED = [
-    f"pipelines.corpus.{module}" for module in ("executors.local", "intake", "annotation", "filtering", "contamination")
+    *(f"pipelines.corpus.{name}" for name in ("executors.local", "intake", "annotation", "filtering", "contamination")),
+    "pandas",  # pyarrow looks for it at the first array made of Python objects: half a second in each worker
 ]
 """What the tasks of all sharded stages load."""
 
