@@ -20,7 +20,7 @@ from pipelines.artifacts.guard import GRACE_SECONDS, KILL_SECONDS
 from pipelines.artifacts.job import Job, error_of, job_line
 from pipelines.artifacts.oom import oom_kills
 from pipelines.artifacts.progress import Sink, say, sink_here
-from pipelines.artifacts.secrets import redacted, secret_values
+from pipelines.artifacts.redaction import redacted, secret_values
 
 CODE = Path(__file__).resolve().parents[2]
 LONGEST_LINE = 8_000
