@@ -161,10 +161,7 @@ class StageHost:
             self.hear(logging.INFO, text)
 
     def _log(self, level: int, name: str, text: str) -> None:
-        text = redacted(text, self._secrets)[:LONGEST_LINE]
-        if level >= logging.WARNING:  # what Python shows of a log that nobody has set up
-            say(text)
-        self.hear(level, f"{name}: {text}")
+        self.hear(level, redacted(f"{name}: {text}", self._secrets)[:LONGEST_LINE])
 
 
 class Lines:
