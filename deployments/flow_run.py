@@ -14,6 +14,7 @@ from httpx import HTTPError
 from prefect import Flow
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
+from prefect.settings import get_current_settings
 
 from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.run import NodeResult
@@ -39,6 +40,10 @@ def flow_named(name: str) -> Flow[..., State[list[NodeResult]]]:
 
 def run_flow(name: str, config: StageConfig) -> list[NodeResult]:
     """Run the flow in this process and return what happened at each node; raise what it failed with."""
+    if get_current_settings().api.url is None:
+        from deployments.temporary_server import GuardedServer  # loading a server takes a second
+
+        GuardedServer()
     try:
         state: State[Any] = flow_named(name)(config, return_state=True)
     except (PrefectException, HTTPError, RuntimeError, OSError) as error:
