@@ -17,7 +17,9 @@ from pipelines.corpus.examples import ExamplesConfig
 from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.ingest import IngestConfig
 from pipelines.corpus.train_toxicity import TrainToxicityConfig
+from pipelines.evaluation.compare import CompareConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
+from pipelines.evaluation.promotion import PromoteConfig
 from pipelines.finetuning.chat import ChatConfig
 from pipelines.finetuning.sft import SFTConfig
 from pipelines.pretraining.pretrain import PretrainConfig
@@ -115,7 +117,15 @@ class ReleaseConfig(PostTrainConfig):
     package: PackageConfig = Field(PackageConfig(), description="The bundle.")
 
 
-class FullConfig(ReleaseConfig):
+class EvaluateAndPromoteConfig(StageConfig):
+    """Hold a packaged model against the one that is served, and serve the better."""
+
+    model_config = ConfigDict(title="Evaluation and promotion")
+    compare: CompareConfig = Field(CompareConfig(), description="Paired intervals of what was gained and lost.")
+    promote: PromoteConfig = Field(PromoteConfig(), description="Which packaged model, and the gates before it.")
+
+
+class FullConfig(ReleaseConfig, EvaluateAndPromoteConfig):
     """From a crawl to a packaged model with a report."""
 
     model_config = ConfigDict(title="Full run")

@@ -8,12 +8,14 @@ from pipelines.alignment.align import ALIGN
 from pipelines.alignment.reward import REWARD
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
-from pipelines.artifacts.run import Run
+from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
+from pipelines.artifacts.store import Store
 from pipelines.compression.distill import DISTILL
 from pipelines.compression.quantize import QUANTIZE
 from pipelines.config import (
     DedupOnlyConfig,
+    EvaluateAndPromoteConfig,
     FullConfig,
     PostTrainConfig,
     PrepareCorpusConfig,
@@ -29,6 +31,7 @@ from pipelines.corpus.filter import FILTER
 from pipelines.corpus.ingest import INGEST
 from pipelines.corpus.train_toxicity import TRAIN_TOXICITY
 from pipelines.evaluation.evaluate import EVALUATE
+from pipelines.evaluation.promotion import evaluate_and_promote, promote
 from pipelines.finetuning.chat import CHAT
 from pipelines.finetuning.sft import SFT
 from pipelines.pretraining.pretrain import PRETRAIN
@@ -275,6 +278,8 @@ class Product:
     config: type[StageConfig]
     wire: Callable[[Any, Run], object]
     purpose: str
+    act: Callable[[Store, Any, Any], Outcome] | None = None
+    """What is done once all its stages are, with what `wire` returned."""
 
 
 PRODUCTS = {
@@ -286,6 +291,13 @@ PRODUCTS = {
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
+        Product(
+            "evaluate-and-promote",
+            EvaluateAndPromoteConfig,
+            evaluate_and_promote,
+            "the newest bundle against the served one, and the pointer moved if it passes every gate",
+            act=promote,
+        ),
     )
 }
 
