@@ -21,6 +21,8 @@ from pipelines.artifacts.work import Progress, read_progress
 class Run(Protocol):
     """Brings a stage's artifact about, or plans to."""
 
+    store: Store
+
     def __call__(
         self, stage: Stage, config: StageConfig, *, node: str | None = None, **inputs: Output | None
     ) -> Artifact:
@@ -211,7 +213,7 @@ def needed_for(node: str, rows: list[Row]) -> set[str]:
     needed, pending = set(), [node]
     while pending:
         name = pending.pop()
-        if name not in needed:
+        if name in by_name and name not in needed:  # what a champion brings is no node of the plan
             needed.add(name)
             pending += by_name[name].needs
     return needed

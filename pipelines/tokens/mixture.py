@@ -1,5 +1,7 @@
 """What other corpora a model is trained on beside the run's own, and how much of each."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -45,3 +47,19 @@ class MixtureConfig(StageConfig):
     def roots(self) -> dict[str, Root]:
         """Return the shards of the other corpora."""
         return {f"corpora.{number}": FileRoot(corpus.files(), FIELD) for number, corpus in enumerate(self.corpora)}
+
+
+def weighed(shards: Sequence[Path]) -> tuple[CorpusConfig, ...]:
+    """Return the corpora of a mixture in proportion to their tokens, 1 in all; raise UserError where one has none."""
+    tokens = [tokens_of(folder) for folder in shards]
+    return tuple(
+        CorpusConfig(shards=folder, weight=count / sum(tokens)) for folder, count in zip(shards, tokens, strict=True)
+    )
+
+
+def tokens_of(shards: Path) -> int:
+    """Return how many tokens a split holds, by its index; raise UserError where it has none."""
+    try:
+        return int(json.loads((shards / "index.json").read_text())["tokens"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{FIELD}: {shards} has no index of tokens ({error!r}); build it again") from error
