@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.registry import kept as kept_by_registry
 from pipelines.artifacts.store import Store
 from pipelines.artifacts.work import read_progress
 
@@ -31,10 +32,11 @@ def _named(store: Store, value: object) -> list[tuple[str, str]]:
 
 
 def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
-    """Return what may go, with sizes: all that is not reachable from the newest `keep_runs` runs.
+    """Return what may go, with sizes: all that is not reachable from the newest `keep_runs` runs or the registry.
 
     What those runs used stays, and all that it was built from, and all that was built since the newest of them: a run
-    may be under way. So does unfinished work with committed progress.
+    may be under way. So do the served model and the one that a rollback brings back, and unfinished work with
+    committed progress.
     """
     if keep_runs < 1:
         raise UserError(f"--keep-runs: {keep_runs} keeps nothing; give 1 or more")
@@ -42,9 +44,11 @@ def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
     manifests = {(item.stage, item.key): item for item in store.manifests()}
     records = [json.loads(path.read_text()) for path in run_records(store)[:keep_runs]]
     newest = records[0]["finished_at"] if records else ""
-    for record in records:
-        pending = [(node["stage"], node["key"]) for node in record["nodes"]]
-        pending += [name for name, item in manifests.items() if item.built_at >= newest]
+    for used in [
+        kept_by_registry(store),
+        *([(node["stage"], node["key"]) for node in item["nodes"]] for item in records),
+    ]:
+        pending = [*used, *(name for name, item in manifests.items() if item.built_at >= newest)]
         while pending:
             name = pending.pop()
             if name in manifests and name not in kept:

@@ -22,6 +22,7 @@ class Run(Protocol):
     """Brings a stage's artifact about, or plans to."""
 
     store: Store
+    """Where the artifacts are, for a product that goes on from what was built before."""
 
     def __call__(
         self, stage: Stage, config: StageConfig, *, node: str | None = None, **inputs: Output | None
