@@ -2,10 +2,18 @@
 
 from pipelines.alignment.align import ALIGN
 from pipelines.alignment.reward import REWARD
+from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.run import Run
 from pipelines.compression.quantize import QUANTIZE
-from pipelines.config import DedupOnlyConfig, PostTrainConfig, PrepareCorpusConfig, ReleaseConfig, RetrainConfig
+from pipelines.config import (
+    DedupOnlyConfig,
+    PostTrainConfig,
+    PrepareCorpusConfig,
+    PretrainProductConfig,
+    ReleaseConfig,
+    RetrainConfig,
+)
 from pipelines.corpus.annotate import ANNOTATE
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.ingest import INGEST
@@ -58,3 +66,14 @@ def packaged(
     int4 = run(QUANTIZE, config.quantize.int4, node="quantize.int4", model=target, heldout=heldout)
     bundle = run(PACKAGE, config.package, model=target, int8=int8["model"], int4=int4["model"], scores=scores)
     return int8, int4, bundle
+
+
+def evaluation_sets_are_searched_for(config: PretrainProductConfig | RetrainConfig) -> None:
+    """Raise UserError where a mirror's benchmarks are scored and the corpus is not searched for their items."""
+    for name in type(config.evaluate).model_fields:
+        node = getattr(config.evaluate, name)
+        if node.tasks and node.mirror and node.mirror != config.decontaminate.mirror:
+            raise UserError(
+                f"decontaminate.mirror: {str(config.decontaminate.mirror)!r} is not the mirror of evaluate.{name}, "
+                f"{str(node.mirror)!r}, whose items would stay in the corpus; set both to the same folder"
+            )

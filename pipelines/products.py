@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.run import Run
 from pipelines.artifacts.stage import StageConfig
@@ -16,6 +15,7 @@ from pipelines.config import (
     PrepareCorpusConfig,
     PretrainProductConfig,
     ReleaseConfig,
+    RetrainConfig,
 )
 from pipelines.corpus.audit import AUDIT
 from pipelines.corpus.decontaminate import DECONTAMINATE
@@ -23,9 +23,10 @@ from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
 from pipelines.evaluation.evaluate import EVALUATE
-from pipelines.parts import annotated, crawl, packaged, post_trained
+from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.pretrain import PRETRAIN
 from pipelines.reporting.report import REPORT
+from pipelines.retraining import retrain
 from pipelines.tokens.export_shards import EXPORT_SHARDS
 from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
@@ -132,7 +133,7 @@ def _corpus_facts(corpus: Corpus) -> dict[str, Output]:
 
 def pretrain(config: PretrainProductConfig, run: Run) -> Base:
     """Train a base model on the clean corpus and score it."""
-    _evaluation_sets_are_searched_for(config)
+    evaluation_sets_are_searched_for(config)
     corpus = prepare_corpus(config, run)
     tokenizer = run(TOKENIZER, config.tokenizer, documents=corpus.clean["documents"])
     shards = run(SHARD, config.shard, documents=corpus.clean["documents"], tokenizer=tokenizer["tokenizer"])
@@ -156,17 +157,6 @@ def pretrain(config: PretrainProductConfig, run: Run) -> Base:
         questions=corpus.examples["questions"],
     )
     return Base(corpus, tokenizer, shards, exported, model, scores)
-
-
-def _evaluation_sets_are_searched_for(config: PretrainProductConfig) -> None:
-    """Raise UserError where a mirror's benchmarks are scored and the corpus is not searched for their items."""
-    for name in type(config.evaluate).model_fields:
-        node = getattr(config.evaluate, name)
-        if node.tasks and node.mirror and node.mirror != config.decontaminate.mirror:
-            raise UserError(
-                f"decontaminate.mirror: {str(config.decontaminate.mirror)!r} is not the mirror of evaluate.{name}, "
-                f"{str(node.mirror)!r}, whose items would stay in the corpus; set both to the same folder"
-            )
 
 
 def post_train(config: PostTrainConfig, run: Run) -> PostTrained:
@@ -246,6 +236,7 @@ PRODUCTS = {
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
+        Product("retrain", RetrainConfig, retrain, "the served model trained on with new data, through the gates"),
     )
 }
 

@@ -64,7 +64,7 @@ def _below(batch: pa.RecordBatch, limit: int, seed: int) -> list[Seen]:
 
 def draw_of(name: str, seed: int) -> int:
     """Return the number by which a document is drawn: its id, hashed with the seed."""
-    return xxh64_intdigest(name, seed)
+    return xxh64_intdigest(name.encode(), seed)
 
 
 def place_of(uri: str) -> str:

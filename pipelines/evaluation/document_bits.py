@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable
-from itertools import batched
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +46,8 @@ def bits_per_token(model: Path, documents: list[NDArray[np.int64]], device: str)
     loaded = load_model(model, dtype=torch.float32, device=device)
     order = sorted(range(len(documents)), key=lambda place: (len(documents[place]), place))
     bits = [0.0] * len(documents)
-    for places in batched(order, BATCH):
+    for first in range(0, len(order), BATCH):
+        places = order[first : first + BATCH]
         longest = len(documents[places[-1]])
         ids = torch.full((len(places), longest), PAD_ID)
         counts = torch.zeros(len(places), longest - 1, dtype=torch.bool)

@@ -1,0 +1,179 @@
+"""The wiring of a retraining: the served model is trained on with new data, or the run ends with the reason why not."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.artifacts import registry
+from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.manifest import Artifact, Output
+from pipelines.artifacts.registry import Promoted
+from pipelines.artifacts.run import Run
+from pipelines.champion import REPLAY, Champion, OldCorpus, champion_of
+from pipelines.config import RetrainConfig
+from pipelines.corpus.decontaminate import DECONTAMINATE
+from pipelines.corpus.dedup import DEDUP
+from pipelines.corpus.drift import DRIFT
+from pipelines.corpus.filter import FILTER
+from pipelines.evaluation.compare import COMPARE
+from pipelines.evaluation.evaluate import EVALUATE
+from pipelines.evaluation.promotion import Contest, Contested
+from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
+from pipelines.pretraining.pretrain import PRETRAIN
+from pipelines.tokens.mixture import MixtureConfig
+from pipelines.tokens.shard import SHARD
+
+NOTHING_NEW = "nothing new"
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why a retraining ended before anything was trained, and what that rests on."""
+
+    served: Promoted
+    gate: str
+    """`nothing new`, or the measure that drifted, as `drift.crawl.toxicity`."""
+    says: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """The new documents that are worth training on, and their shards."""
+
+    clean: Artifact
+    shards: Artifact
+
+
+class _Stop(Exception):
+    """Ends the walk of a retraining; `retrain` returns what it carries."""
+
+    def __init__(self, gate: str, says: str, evidence: Mapping[str, Any]) -> None:
+        super().__init__(says)
+        self.gate, self.says, self.evidence = gate, says, evidence
+
+
+def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
+    """Train the served model on with what is new in a crawl, and set it against the served one.
+
+    Returns why there is nothing to train on, or both models with their scores on the same items; None where this is a
+    plan, or a run of some nodes only. Moves no pointer.
+    """
+    evaluation_sets_are_searched_for(config)
+    served = registry.current(run.store)  # read once: what is promoted meanwhile makes the decision void
+    if served is None:
+        raise UserError(
+            f"retrain: no model of {str(run.store.root)!r} was ever promoted; run gristmill run full, then gristmill "
+            "promote"
+        )
+    champion = champion_of(run.store, served.key)
+    try:
+        fresh = _fresh(config, run, champion)
+    except _Stop as stop:
+        return Stopped(served, stop.gate, stop.says, stop.evidence)
+    return _challenge(config, run, served, champion, _trained(config, run, champion, fresh))
+
+
+def _fresh(config: RetrainConfig, run: Run, champion: Champion) -> Fresh:
+    """Return what is new in the crawl, or raise _Stop."""
+    _, crawled = crawl(config, run)
+    scored = annotated(config, run, crawled)
+    drifted = run(
+        DRIFT,
+        config.drift.crawl,
+        node="drift.crawl",
+        fresh=scored["documents"],
+        **_numbered("old_", (old.scored["documents"] for old in champion.corpora)),
+    )
+    _stop_at_drift(run, drifted)
+    filtered = run(FILTER, config.filter, documents=scored["documents"])
+    unique = run(
+        DEDUP, config.dedup, documents=filtered["documents"], index=champion.deduplicated["index"]
+    )
+    _stop_at_few(run, unique, config.retraining.min_documents, "kept", "documents after deduplication")
+    clean = run(
+        DECONTAMINATE,
+        config.decontaminate,
+        documents=unique["documents"],
+        **{name: champion.examples[name] for name in ("questions", "instructions", "preferences")},
+    )
+    _stop_at_few(run, clean, config.retraining.min_documents, "kept", "documents after decontamination")
+    shards = run(SHARD, config.shard, documents=clean["documents"], tokenizer=champion.tokenizer["tokenizer"])
+    _stop_at_few(run, shards, config.retraining.min_tokens, "tokens.train", "tokens to train on")
+    drifted = run(
+        DRIFT,
+        config.drift.corpus,
+        node="drift.corpus",
+        fresh=clean["documents"],
+        model=champion.base["model"],
+        tokens=shards["train"],
+        **_numbered("old_", (old.clean["documents"] for old in champion.corpora)),
+        **_numbered("heldout_", (old.shards["heldout"] for old in champion.corpora)),
+    )
+    _stop_at_drift(run, drifted)
+    return Fresh(clean, shards)
+
+
+def _trained(config: RetrainConfig, run: Run, champion: Champion, fresh: Fresh) -> Artifact:
+    """Return the target model, trained on from the champion's base with its corpora replayed."""
+    share = config.retraining.replay_share
+    replayed: tuple[OldCorpus, ...] = champion.corpora if share else ()
+    mixture = MixtureConfig(weight=(1 - share) / share) if share else config.pretrain.mixture
+    base = run(
+        PRETRAIN,
+        config.pretrain.model_copy(update={"mixture": mixture}),
+        train=fresh.shards["train"],
+        heldout=champion.items["heldout"],  # the loss goes on where the champion's curve ended
+        tokenizer=champion.tokenizer["tokenizer"],
+        state=champion.base["state"],
+        **_numbered(REPLAY, (old.shards["train"] for old in replayed)),
+    )
+    sft, _, aligned = post_trained(config, run, base, champion.examples)
+    models = {"base": base, "sft": sft, "aligned": aligned}
+    if config.target not in models:
+        raise UserError(f"target: {config.target!r} is distilled by release; retrain {', '.join(models)}")
+    return models[config.target]
+
+
+def _challenge(
+    config: RetrainConfig, run: Run, served: Promoted, champion: Champion, model: Artifact
+) -> Contested | None:
+    """Score and package the challenger, and score the champion on the same items."""
+    evaluation = getattr(config.evaluate, config.target)
+    inputs = {"model": model["model"], **champion.items}
+    challenger = run(EVALUATE, evaluation, node="evaluate.challenger", **inputs)
+    own = {**inputs, "model": champion.model}
+    before = run(EVALUATE, evaluation, node="evaluate.champion", **own)
+    *_, bundle = packaged(config, run, model["model"], champion.items["heldout"], challenger["scores"])
+    compared = run(COMPARE, config.compare, champion=before["items"], challenger=challenger["items"])
+    if bundle.planned or compared.planned:
+        return None
+    contest = Contest(registry.candidate(run.store, bundle.key), served, evaluation, inputs)
+    return Contested(contest, challenger, before, compared)
+
+
+def _numbered(stem: str, outputs: Iterable[Output]) -> dict[str, Output]:
+    """Return the outputs as inputs of one kind: `stem` with a number each."""
+    return {f"{stem}{number}": output for number, output in enumerate(outputs)}
+
+
+def _stop_at_few(run: Run, artifact: Artifact, least: int, metric: str, what: str) -> None:
+    """Raise _Stop where a finished stage has left fewer than so many."""
+    manifest = None if artifact.planned else run.store.find(artifact.stage, artifact.key)
+    if manifest is None or manifest.metrics[metric] >= least:
+        return
+    evidence = {"artifact": f"{artifact.stage}/{artifact.key}", "metrics": manifest.metrics}
+    raise _Stop(NOTHING_NEW, f"{manifest.metrics[metric]:,.0f} {what}, and {least:,} are worth a run", evidence)
+
+
+def _stop_at_drift(run: Run, artifact: Artifact) -> None:
+    """Raise _Stop where a measure drifted that is configured to end the run."""
+    if artifact.planned:
+        return
+    measures = json.loads((artifact.path / "drift" / "drift.json").read_text())["measures"]
+    for row in measures:
+        if row["drifted"] and row["on_drift"] == "stop":
+            says = f"changed by {row['effect']:.3g}, at most {row['max_effect']:g} (p {row['p']:.2g}, {row['test']})"
+            evidence = {"artifact": f"{artifact.stage}/{artifact.key}", "measures": measures}
+            raise _Stop(f"{artifact.node}.{row['measure']}", says, evidence)
