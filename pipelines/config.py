@@ -131,7 +131,7 @@ class RetrainingConfig(StageConfig):
     min_documents: int = Field(100, ge=2, description="Fewer new documents than this are nothing new.")
     min_tokens: int = Field(100_000, ge=1, description="Fewer new tokens than this are nothing new.")
     replay_share: float = Field(
-        0.3, ge=0, lt=1, description="Share of the samples that come from the corpora of the current model."
+        0.3, ge=0, le=0.99, description="Share of the samples that come from the corpora of the current model."
     )
 
 

@@ -20,8 +20,9 @@ from pipelines.evaluation.compare import COMPARE
 from pipelines.evaluation.evaluate import EVALUATE
 from pipelines.evaluation.promotion import Contest, Contested
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
-from pipelines.pretraining.pretrain import PRETRAIN
-from pipelines.tokens.mixture import MixtureConfig
+from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
+from pipelines.settings import checked
+from pipelines.tokens.mixture import PARTS
 from pipelines.tokens.shard import SHARD
 
 NOTHING_NEW = "nothing new"
@@ -119,10 +120,12 @@ def _trained(config: RetrainConfig, run: Run, champion: Champion, fresh: Fresh) 
     """Return the target model, trained on from the champion's base with its corpora replayed."""
     share = config.retraining.replay_share
     replayed: tuple[OldCorpus, ...] = champion.corpora if share else ()
-    mixture = MixtureConfig(weight=(1 - share) / share) if share else config.pretrain.mixture
+    changes: dict[str, object] = {"seed": config.pretrain.seed + len(champion.corpora)}  # else each replays the same
+    if replayed:
+        changes["mixture"] = config.pretrain.mixture.model_copy(update={"weight": round(PARTS * (1 - share))})
     base = run(
         PRETRAIN,
-        config.pretrain.model_copy(update={"mixture": mixture}),
+        checked(PretrainConfig, dict(config.pretrain) | changes, "pretrain"),
         train=fresh.shards["train"],
         heldout=champion.items["heldout"],  # the loss goes on where the champion's curve ended
         tokenizer=champion.tokenizer["tokenizer"],

@@ -11,7 +11,7 @@ from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.tokens.mixture import MixtureConfig, weighed
+from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
 
 STATE_SUFFIXES = (".safetensors", ".json", ".jsonl")
 
@@ -66,7 +66,7 @@ class PretrainConfig(LoopConfig):
         if replay:
             if self.mixture.corpora:
                 raise UserError("pretrain.mixture.corpora: old corpora are replayed by themselves; leave it empty")
-            changes["mixture"] = self.mixture.model_copy(update={"corpora": weighed(replay)})
+            changes["mixture"] = self.mixture.model_copy(update={"corpora": weighed(replay, PARTS - round(self.mixture.weight))})
         return self.model_copy(update=changes)
 
     def roots(self) -> Mapping[str, Root]:
@@ -92,8 +92,8 @@ def pretrain(
 
     Where `init_from` names the state of an earlier run, its weights, optimizer and generators are taken over, the
     schedule starts afresh, and the samples go on where it stopped when data and seed are the same. A `state` that comes
-    from the store as an input stands for `init_from`, and the inputs `replay_0` and so on for `mixture.corpora`: together
-    they weigh 1 beside `mixture.weight`, each by its tokens.
+    from the store as an input stands for `init_from`, and the inputs `replay_0` and so on for `mixture.corpora`: of 10,000
+    samples `mixture.weight` are of `train` then, and the others of the replayed shards, each by its tokens.
     """
     config = config.continued(state, [replay[f"replay_{number}"] for number in range(len(replay))])
     if config.parallel.processes > 1:
