@@ -10,7 +10,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from deployments import artifacts
+from deployments import artifacts, registry
 from deployments.options import JsonOption, Options, StoreOption, node_named, open_store, planned, product_named
 from deployments.tables import console, plan_rows, print_json, print_plan, print_results, print_trace, result_rows
 from pipelines.artifacts.collect import run_records
@@ -27,6 +27,8 @@ app = App(
     version_flags=["--version"],
 )
 app.command(artifacts.app)
+app.command(registry.promote)
+app.command(registry.rollback)
 OPTIONS = Options()
 Flow = Annotated[str, Parameter(help="; ".join(f"{name}: {item.purpose}" for name, item in PRODUCTS.items()) + ".")]
 

@@ -14,7 +14,8 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
-from pipelines.artifacts.run import NodeResult, record_run, tell, until_sound
+from pipelines.artifacts.progress import say
+from pipelines.artifacts.run import NodeResult, Outcome, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
@@ -33,18 +34,28 @@ def default_store() -> Store:
 
 
 def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:
-    """Walk the product as tasks of the running flow; return a failed state with one line where a stage fails."""
-    store = default_store()
+    """Walk the product as tasks of the running flow, then act on what they made where the product does.
+
+    Returns a failed state with one line where a stage fails. A run that ends in an action is Completed under the name
+    of its outcome, a refused promotion too: the run did what it is for.
+    """
+    store, product = default_store(), PRODUCTS[name]
     run = PrefectRun(store, tasks=TASKS, on_end=tell)
+    outcome: Outcome | None = None
     try:
         store.prepare()
-        until_sound(lambda: PRODUCTS[name].wire(config, run), run)
+        done = until_sound(lambda: product.wire(config, run), run)
+        outcome = product.act(store, config, done) if product.act else None
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
     finally:
         if run.results:  # what a failed run has built is kept by gc as well
             record_run(store, name, run.results)
     create_markdown_artifact(key="run-report", markdown=run_markdown(name, run.results), description=flow_run_name())
+    if outcome:
+        say(f"{outcome.name}: {outcome.line}")
+        create_markdown_artifact(key="decision", markdown=outcome.markdown, description=outcome.line)
+        return Completed(name=outcome.name, message=outcome.line, data=run.results)
     return Completed(message=f"{len(run.results)} stages", data=run.results)
 
 

@@ -18,7 +18,9 @@ from pipelines.corpus.examples import ExamplesConfig
 from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.ingest import IngestConfig
 from pipelines.corpus.train_toxicity import TrainToxicityConfig
+from pipelines.evaluation.compare import CompareConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
+from pipelines.evaluation.promotion import PromoteConfig
 from pipelines.finetuning.chat import ChatConfig
 from pipelines.finetuning.sft import SFTConfig
 from pipelines.pretraining.pretrain import PretrainConfig
@@ -116,6 +118,14 @@ class ReleaseConfig(PostTrainConfig):
     package: PackageConfig = Field(PackageConfig(), description="The bundle.")
 
 
+class EvaluateAndPromoteConfig(StageConfig):
+    """Hold a packaged model against the one that is served, and serve the better."""
+
+    model_config = ConfigDict(title="Evaluation and promotion")
+    compare: CompareConfig = Field(CompareConfig(), description="Paired intervals of what was gained and lost.")
+    promote: PromoteConfig = Field(PromoteConfig(), description="Which packaged model, and the gates before it.")
+
+
 class DriftNodes(StageConfig):
     """The comparisons of new documents with those that the current model was made of."""
 
@@ -135,7 +145,7 @@ class RetrainingConfig(StageConfig):
     )
 
 
-class RetrainConfig(PrepareCorpusConfig):
+class RetrainConfig(PrepareCorpusConfig, EvaluateAndPromoteConfig):
     """Train the current model on with new data. Its tokenizer, its examples and what it is scored on stay."""
 
     model_config = ConfigDict(title="Retraining run")
@@ -155,7 +165,7 @@ class RetrainConfig(PrepareCorpusConfig):
     package: PackageConfig = Field(PackageConfig(), description="The bundle.")
 
 
-class FullConfig(ReleaseConfig):
+class FullConfig(ReleaseConfig, EvaluateAndPromoteConfig):
     """From a crawl to a packaged model with a report; as a recipe, also how that model is trained on."""
 
     model_config = ConfigDict(title="Full run")

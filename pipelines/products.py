@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pipelines.artifacts.manifest import Artifact, Output
-from pipelines.artifacts.run import Run
+from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
+from pipelines.artifacts.store import Store
 from pipelines.compression.distill import DISTILL
 from pipelines.config import (
     DedupOnlyConfig,
+    EvaluateAndPromoteConfig,
     FullConfig,
     PostTrainConfig,
     PrepareCorpusConfig,
@@ -23,6 +25,7 @@ from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
 from pipelines.evaluation.evaluate import EVALUATE
+from pipelines.evaluation.promotion import evaluate_and_promote, promote
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.pretrain import PRETRAIN
 from pipelines.reporting.report import REPORT
@@ -225,6 +228,8 @@ class Product:
     config: type[StageConfig]
     wire: Callable[[Any, Run], object]
     purpose: str
+    act: Callable[[Store, Any, Any], Outcome] | None = None
+    """What is done once all its stages are, with what `wire` returned."""
 
 
 PRODUCTS = {
@@ -237,6 +242,13 @@ PRODUCTS = {
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
         Product("retrain", RetrainConfig, retrain, "the served model trained on with new data, through the gates"),
+        Product(
+            "evaluate-and-promote",
+            EvaluateAndPromoteConfig,
+            evaluate_and_promote,
+            "the newest bundle against the served one, and the pointer moved if it passes every gate",
+            act=promote,
+        ),
     )
 }
 

@@ -36,6 +36,8 @@ SMALL_EVALUATION: dict[str, object] = {
     "questions": 40,
     "few_shot": 0,
     "bias_templates": 8,
+    "toxicity_prompts": 16,
+    "toxicity_tokens": 16,
     "samples": 2,
     "sample_tokens": 24,
 }
@@ -43,6 +45,7 @@ DEMO_EVALUATION: dict[str, object] = {
     "heldout_tokens": 16384,
     "questions": 200,
     "bias_templates": 40,
+    "toxicity_prompts": 64,
     "samples": 6,
     "sample_tokens": 48,
 }

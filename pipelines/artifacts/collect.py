@@ -18,12 +18,12 @@ def run_records(store: Store) -> list[Path]:
     return sorted((store.root / ".runs").glob("[!.]*.json"), reverse=True)
 
 
-def _named(store: Store, value: object) -> list[tuple[str, str]]:
+def named_in(store: Store, value: object) -> list[tuple[str, str]]:
     """Return the artifacts that a config names by their path, such as the index of an earlier deduplication."""
     if isinstance(value, Mapping):
-        return [found for held in value.values() for found in _named(store, held)]
+        return [found for held in value.values() for found in named_in(store, held)]
     if isinstance(value, list):
-        return [found for held in value for found in _named(store, held)]
+        return [found for held in value for found in named_in(store, held)]
     if not isinstance(value, str) or "/" not in value:
         return []
     path, root = Path(value).absolute(), store.root.absolute()
@@ -54,7 +54,7 @@ def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
             if name in manifests and name not in kept:
                 kept.add(name)
                 pending += [(entry.stage, entry.key) for entry in manifests[name].inputs.values()]
-                pending += _named(store, manifests[name].config)
+                pending += named_in(store, manifests[name].config)
     unused = [store.folder(stage, key) for stage, key in manifests if (stage, key) not in kept] if records else []
     work = [path for path in sorted((store.root / ".work").glob("*/*")) if path.is_dir() and _abandoned(store, path)]
     left = [*sorted((store.root / ".quarantine").glob("*/*")), *sorted(store.root.glob("[!.]*/.gone.*"))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipelines.artifacts.build import Built, build
 from pipelines.artifacts.errors import DamagedArtifact, StageFailed
@@ -31,8 +31,23 @@ class Run(Protocol):
         ...
 
 
+T = TypeVar("T")
 Product = Callable[..., object]
 """A function of a product's config and a `Run`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run that ends in an action, which is no artifact: never cached and never planned."""
+
+    name: str
+    """One word or two, such as Promoted or Refused; a flow run's state is called so."""
+    line: str
+    """One line for people."""
+    markdown: str
+    """A page for the run's report."""
+    facts: Mapping[str, Any]
+    """The same for machines."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +182,7 @@ def tell(result: NodeResult) -> None:
     say(f"{result.node}: {'hit' if result.hit else f'built in {result.seconds:.1f} s'}")
 
 
-def until_sound(walk: Callable[[], object], run: LocalRun, attempts: int = 20) -> None:
+def until_sound(walk: Callable[[], T], run: LocalRun, attempts: int = 20) -> T:
     """Walk a product again as long as a damaged input was found and quarantined: its stage then builds it anew.
 
     Twenty is more than a product has nodes, so that a disk which damages everything is told and not fought for ever.
@@ -175,13 +190,12 @@ def until_sound(walk: Callable[[], object], run: LocalRun, attempts: int = 20) -
     for attempt in range(attempts):
         run.results.clear()
         try:
-            walk()
+            return walk()
         except DamagedArtifact as error:
             if attempt == attempts - 1:
                 raise StageFailed(f"{error} (for the {attempts}th time: check the disk)") from error
             say(str(error))
-        else:
-            return
+    raise AssertionError("the last attempt returns or raises")
 
 
 def record_run(store: Store, product: str, results: list[NodeResult]) -> Path:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, Field
 
@@ -12,13 +13,17 @@ from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, InputEntry, Manifest, Output
 from pipelines.artifacts.registry import Promoted, Record
-from pipelines.artifacts.run import Run
+from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.evaluation.compare import COMPARE, CompareConfig
 from pipelines.evaluation.evaluate import EVALUATE, EvaluateConfig
 from pipelines.evaluation.gates import GatesConfig
+from pipelines.reporting.decision import decision_markdown
 from pipelines.tokens.shard import SHARD, ShardConfig
+
+if TYPE_CHECKING:
+    from pipelines.config import EvaluateAndPromoteConfig
 
 NEWEST = "newest"
 
@@ -75,6 +80,16 @@ def contest_of(store: Store, bundle: str = NEWEST) -> Contest:
     return Contest(challenger, registry.current(store), evaluation, inputs)
 
 
+def evaluate_and_promote(config: "EvaluateAndPromoteConfig", run: Run) -> Contested:
+    """Score a packaged model and the one that is served on the same items, and compare the two."""
+    return contested(contest_of(run.store, config.promote.bundle), config.compare, run)
+
+
+def promote(store: Store, config: "EvaluateAndPromoteConfig", done: Contested) -> Outcome:
+    """Serve the challenger if it passes every gate; either way file the decision."""
+    return conclude(store, config.promote, done)
+
+
 def contested(contest: Contest, compare: CompareConfig, run: Run) -> Contested:
     """Score both models on the challenger's items and compare them; what the store has is a hit.
 
@@ -92,24 +107,38 @@ def contested(contest: Contest, compare: CompareConfig, run: Run) -> Contested:
     return Contested(contest, challenger, champion, compared)
 
 
-def conclude(store: Store, config: PromoteConfig, done: Contested) -> Record:
-    """Gather the evidence, decide, and move the pointer or file the refusal; return the record.
+def conclude(store: Store, config: PromoteConfig, done: Contested) -> Outcome:
+    """Gather the evidence, decide, and move the pointer or file the refusal.
 
-    The bundle is verified and timed here, each time anew: a measurement belongs to its decision and is not cached.
-    Raises UserError where the registry has moved since the contest was set.
+    The bundle is verified and timed here, each time anew: a measurement belongs to its decision and is not cached. A
+    challenger that is served already is said to be, and no record is made. Raises UserError where the registry has
+    moved since the contest was set.
     """
     from pipelines.evaluation.evidence import gather
     from pipelines.evaluation.gates import decide
 
-    evidence = gather(store, config, done)
     contest = done.contest
+    now = registry.current_record(store)
+    if now and now.model.digest == contest.challenger.digest:
+        line = f"package/{contest.challenger.key[:12]} is served already; nothing was decided"
+        return Outcome("Current", line, decision_markdown(now), now.model_dump(mode="json"))
+    evidence = gather(store, config, done)
     decision = decide(config.gates, evidence, challenger=contest.challenger, champion=contest.champion)
-    return registry.promote(store, decision)
+    return outcome_of(registry.promote(store, decision))
 
 
-def is_current(contest: Contest) -> bool:
-    """Say whether the challenger is what is served already: there is nothing to decide then."""
-    return contest.champion is not None and contest.champion.digest == contest.challenger.digest
+def outcome_of(record: Record) -> Outcome:
+    """Return a new record for the terminal, the flow run's state and its report."""
+    named = f"package/{record.model.key[:12]}"
+    failed = record.decision.failed if record.decision else ()
+    why = "; ".join(f"{gate.name}: {gate.says}" for gate in failed)
+    lines = {
+        "promoted": f"{named} is served now (record {record.number})",
+        "rolled-back": f"{named} is served again (record {record.number})",
+        "refused": f"{named} by {why} (record {record.number}); what was served stays",
+    }
+    name = record.action.replace("-", " ").capitalize()
+    return Outcome(name, lines[record.action], decision_markdown(record), record.model_dump(mode="json"))
 
 
 def _key_of(store: Store, bundle: str) -> str:
