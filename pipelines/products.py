@@ -29,7 +29,7 @@ from pipelines.evaluation.promotion import evaluate_and_promote, promote
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.pretrain import PRETRAIN
 from pipelines.reporting.report import REPORT
-from pipelines.retraining import retrain
+from pipelines.retraining import conclude_retraining, retrain
 from pipelines.tokens.export_shards import EXPORT_SHARDS
 from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
@@ -241,7 +241,13 @@ PRODUCTS = {
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
-        Product("retrain", RetrainConfig, retrain, "the served model trained on with new data, through the gates"),
+        Product(
+            "retrain",
+            RetrainConfig,
+            retrain,
+            "the served model trained on with what is new in a crawl, through the gates",
+            act=conclude_retraining,
+        ),
         Product(
             "evaluate-and-promote",
             EvaluateAndPromoteConfig,

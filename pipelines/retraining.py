@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.artifacts import registry
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
-from pipelines.artifacts.registry import Promoted
-from pipelines.artifacts.run import Run
+from pipelines.artifacts.registry import Promoted, Stop
+from pipelines.artifacts.run import Outcome, Run
+from pipelines.artifacts.store import Store
 from pipelines.champion import REPLAY, Champion, OldCorpus, champion_of
 from pipelines.config import RetrainConfig
 from pipelines.corpus.decontaminate import DECONTAMINATE
@@ -18,25 +19,20 @@ from pipelines.corpus.drift import DRIFT
 from pipelines.corpus.filter import FILTER
 from pipelines.evaluation.compare import COMPARE
 from pipelines.evaluation.evaluate import EVALUATE
-from pipelines.evaluation.promotion import Contest, Contested
+from pipelines.evaluation.promotion import Contest, Contested, conclude, outcome_of
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.settings import checked
 from pipelines.tokens.mixture import PARTS
 from pipelines.tokens.shard import SHARD
 
-NOTHING_NEW = "nothing new"
-
 
 @dataclass(frozen=True)
 class Stopped:
-    """Why a retraining ended before anything was trained, and what that rests on."""
+    """A retraining that ended before anything was trained, and why."""
 
     served: Promoted
-    gate: str
-    """`nothing new`, or the measure that drifted, as `drift.crawl.toxicity`."""
-    says: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    why: Stop
 
 
 @dataclass(frozen=True)
@@ -47,12 +43,12 @@ class Fresh:
     shards: Artifact
 
 
-class _Stop(Exception):
+class _Stopping(Exception):
     """Ends the walk of a retraining; `retrain` returns what it carries."""
 
-    def __init__(self, gate: str, says: str, evidence: Mapping[str, Any]) -> None:
+    def __init__(self, gate: str, says: str, **evidence: Any) -> None:
         super().__init__(says)
-        self.gate, self.says, self.evidence = gate, says, evidence
+        self.why = Stop(gate=gate, says=says, evidence=evidence)
 
 
 def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
@@ -71,13 +67,20 @@ def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
     champion = champion_of(run.store, served.key)
     try:
         fresh = _fresh(config, run, champion)
-    except _Stop as stop:
-        return Stopped(served, stop.gate, stop.says, stop.evidence)
+    except _Stopping as stop:
+        return Stopped(served, stop.why)
     return _challenge(config, run, served, champion, _trained(config, run, champion, fresh))
 
 
+def conclude_retraining(store: Store, config: RetrainConfig, done: Stopped | Contested) -> Outcome:
+    """Let the gates decide between the two models, or file why there was nothing to decide."""
+    if isinstance(done, Contested):
+        return conclude(store, config.promote, done)
+    return outcome_of(registry.stop(store, done.served, done.why))
+
+
 def _fresh(config: RetrainConfig, run: Run, champion: Champion) -> Fresh:
-    """Return what is new in the crawl, or raise _Stop."""
+    """Return what is new in the crawl, or raise _Stopping."""
     _, crawled = crawl(config, run)
     scored = annotated(config, run, crawled)
     drifted = run(
@@ -89,9 +92,7 @@ def _fresh(config: RetrainConfig, run: Run, champion: Champion) -> Fresh:
     )
     _stop_at_drift(run, drifted)
     filtered = run(FILTER, config.filter, documents=scored["documents"])
-    unique = run(
-        DEDUP, config.dedup, documents=filtered["documents"], index=champion.deduplicated["index"]
-    )
+    unique = run(DEDUP, config.dedup, documents=filtered["documents"], index=champion.deduplicated["index"])
     _stop_at_few(run, unique, config.retraining.min_documents, "kept", "documents after deduplication")
     clean = run(
         DECONTAMINATE,
@@ -162,21 +163,21 @@ def _numbered(stem: str, outputs: Iterable[Output]) -> dict[str, Output]:
 
 
 def _stop_at_few(run: Run, artifact: Artifact, least: int, metric: str, what: str) -> None:
-    """Raise _Stop where a finished stage has left fewer than so many."""
+    """Raise _Stopping where a finished stage has left fewer than so many."""
     manifest = None if artifact.planned else run.store.find(artifact.stage, artifact.key)
     if manifest is None or manifest.metrics[metric] >= least:
         return
-    evidence = {"artifact": f"{artifact.stage}/{artifact.key}", "metrics": manifest.metrics}
-    raise _Stop(NOTHING_NEW, f"{manifest.metrics[metric]:,.0f} {what}, and {least:,} are worth a run", evidence)
+    says = f"{manifest.metrics[metric]:,.0f} {what}, and {least:,} are worth a run"
+    raise _Stopping(registry.NOTHING_NEW, says, artifact=f"{artifact.stage}/{artifact.key}", metrics=manifest.metrics)
 
 
 def _stop_at_drift(run: Run, artifact: Artifact) -> None:
-    """Raise _Stop where a measure drifted that is configured to end the run."""
+    """Raise _Stopping where a measure drifted that is configured to end the run."""
     if artifact.planned:
         return
     measures = json.loads((artifact.path / "drift" / "drift.json").read_text())["measures"]
     for row in measures:
         if row["drifted"] and row["on_drift"] == "stop":
             says = f"changed by {row['effect']:.3g}, at most {row['max_effect']:g} (p {row['p']:.2g}, {row['test']})"
-            evidence = {"artifact": f"{artifact.stage}/{artifact.key}", "measures": measures}
-            raise _Stop(f"{artifact.node}.{row['measure']}", says, evidence)
+            gate = f"{artifact.node}.{row['measure']}"
+            raise _Stopping(gate, says, artifact=f"{artifact.stage}/{artifact.key}", measures=measures)

@@ -30,7 +30,9 @@ def draw_ids(
     for number, split in enumerate(shards):
         with pq.ParquetFile(split.folder / SPANS_FILE) as file:
             for batch in file.iter_batches():
-                rows = zip(*(batch.column(name).to_pylist() for name in ("document_id", "start", "length")), strict=True)
+                rows = zip(
+                    *(batch.column(name).to_pylist() for name in ("document_id", "start", "length")), strict=True
+                )
                 found += [(draw(name), number, start, length) for name, start, length in rows if length > 1]
                 if len(found) > 2 * most:
                     found = sorted(found)[:most]

@@ -66,7 +66,9 @@ class PretrainConfig(LoopConfig):
         if replay:
             if self.mixture.corpora:
                 raise UserError("pretrain.mixture.corpora: old corpora are replayed by themselves; leave it empty")
-            changes["mixture"] = self.mixture.model_copy(update={"corpora": weighed(replay, PARTS - round(self.mixture.weight))})
+            changes["mixture"] = self.mixture.model_copy(
+                update={"corpora": weighed(replay, PARTS - round(self.mixture.weight))}
+            )
         return self.model_copy(update=changes)
 
     def roots(self) -> Mapping[str, Root]:

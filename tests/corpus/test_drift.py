@@ -139,9 +139,7 @@ def test_the_draw_of_a_large_corpus_is_bounded_and_fair(tmp_path: Path) -> None:
     assert shares[0]["new"] == 500 and shares[-1]["new"] == 1_500
 
 
-def test_perplexity_under_the_model_tells_its_own_kind_of_text_from_noise(
-    smoke_run: Finished, tmp_path: Path
-) -> None:
+def test_perplexity_under_the_model_tells_its_own_kind_of_text_from_noise(smoke_run: Finished, tmp_path: Path) -> None:
     from pipelines.tokens.shard import ShardConfig, shard
 
     model, shards = smoke_run.results["pretrain"].path, smoke_run.results["shard"].path
