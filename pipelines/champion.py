@@ -87,8 +87,8 @@ class _Behind:
         found = self.store.find(stage, key)
         if found is None:
             raise UserError(
-                f"retrain: {stage}/{key[:12]} behind the current model is not whole in {str(self.store.root)!r}; run the "
-                "recipe that built it again, or promote another model"
+                f"retrain: {stage}/{key[:12]} behind the current model is not whole in {str(self.store.root)!r}; run "
+                "its recipe again, or promote another model"
             )
         return found
 

@@ -1,7 +1,7 @@
 """The wiring of a retraining: the served model is trained on with new data, or the run ends with the reason why not."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,7 @@ def _fresh(config: RetrainConfig, run: Run, champion: Champion) -> Fresh:
     clean = run(
         DECONTAMINATE,
         config.decontaminate,
+        node=None,
         documents=unique["documents"],
         **{name: champion.examples[name] for name in ("questions", "instructions", "preferences")},
     )
@@ -127,6 +128,7 @@ def _trained(config: RetrainConfig, run: Run, champion: Champion, fresh: Fresh) 
     base = run(
         PRETRAIN,
         checked(PretrainConfig, dict(config.pretrain) | changes, "pretrain"),
+        node=None,
         train=fresh.shards["train"],
         heldout=champion.items["heldout"],  # the loss goes on where the champion's curve ended
         tokenizer=champion.tokenizer["tokenizer"],

@@ -94,8 +94,8 @@ def pretrain(
 
     Where `init_from` names the state of an earlier run, its weights, optimizer and generators are taken over, the
     schedule starts afresh, and the samples go on where it stopped when data and seed are the same. A `state` that comes
-    from the store as an input stands for `init_from`, and the inputs `replay_0` and so on for `mixture.corpora`: of 10,000
-    samples `mixture.weight` are of `train` then, and the others of the replayed shards, each by its tokens.
+    from the store as an input stands for `init_from`, and the inputs `replay_0` and so on for `mixture.corpora`: of
+    10,000 samples `mixture.weight` are of `train` then, and the others of the replayed shards, each by its tokens.
     """
     config = config.continued(state, [replay[f"replay_{number}"] for number in range(len(replay))])
     if config.parallel.processes > 1:

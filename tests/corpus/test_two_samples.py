@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipelines.corpus.two_samples import compare_distributions, compare_rise, compare_shares, kolmogorov
+from pipelines.corpus.two_samples import Comparison, compare_distributions, compare_rise, compare_shares, kolmogorov
 
 
-def shares(old: dict[str, int], fresh: dict[str, int], categories: int = 100, resamples: int = 4_000):
+def shares(old: dict[str, int], fresh: dict[str, int], categories: int = 100, resamples: int = 4_000) -> Comparison:
     return compare_shares(old, fresh, categories=categories, resamples=resamples, seed=1)
 
 
@@ -25,7 +25,9 @@ def test_many_rare_sources_drawn_from_one_population_are_no_drift() -> None:
     rng = np.random.default_rng(5)
     weights = 1 / np.arange(1, 3_001)
     draws = [rng.choice(3_000, 400, p=weights / weights.sum()) for _ in range(2)]
-    old, fresh = ({str(name): int(count) for name, count in zip(*np.unique(d, return_counts=True))} for d in draws)
+    old, fresh = (
+        {str(name): int(count) for name, count in zip(*np.unique(d, return_counts=True), strict=True)} for d in draws
+    )
     names = old.keys() | fresh.keys()
     plain = sum(abs(old.get(name, 0) - fresh.get(name, 0)) for name in names) / 800
     found = shares(old, fresh, categories=1_000)
@@ -37,7 +39,8 @@ def test_false_alarms_are_no_commoner_than_alpha_says() -> None:
     rng = np.random.default_rng(11)
     alarms = 0
     for _ in range(300):
-        old, fresh = (dict(zip("abcd", rng.multinomial(n, [0.7, 0.2, 0.07, 0.03]).tolist())) for n in (200, 40))
+        draws = [rng.multinomial(size, [0.7, 0.2, 0.07, 0.03]).tolist() for size in (200, 40)]
+        old, fresh = (dict(zip("abcd", draw, strict=True)) for draw in draws)
         alarms += shares(old, fresh, resamples=400).p < 0.05
     assert alarms <= stats.binom.ppf(0.999, 300, 0.05)
 

@@ -54,7 +54,7 @@ def test_old_corpora_weigh_by_their_tokens_and_as_much_as_asked_in_all(old: dict
     tokens = [json.loads((folder / "index.json").read_text())["tokens"] for folder in old.values()]
     assert corpora[0].weight / corpora[1].weight == pytest.approx(tokens[0] / tokens[1], rel=1e-3)
     assert [corpus.weight for corpus in weighed(list(old.values()), 2)] == [1, 1]
-    with pytest.raises(UserError, match="2 old corpora in a share of 0.0001"):
+    with pytest.raises(UserError, match=r"2 old corpora in a share of 0\.0001"):
         weighed(list(old.values()), 1)
 
 
