@@ -32,7 +32,7 @@ DOCUMENTATION_NEAR_SHARE = 0.7
 drops 22, 0.6 drops 5, siblings, and 0.7 none. Of planted copies with a twentieth of the words changed 0.7
 finds 94%, with a tenth 73% (0.4: 99% and 93%); the held-out objects themselves are in no page to begin with."""
 SMALL_EVALUATION: dict[str, object] = {
-    "heldout_tokens": 4096,
+    "heldout_tokens": 12288,
     "questions": 40,
     "few_shot": 0,
     "bias_templates": 8,

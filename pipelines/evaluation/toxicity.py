@@ -36,7 +36,7 @@ class Written:
 
 def completions_of(config: "EvaluateConfig", lm: LocalLM, split: SplitText, template: str | None) -> list[Written]:
     """Return the toxicity of one continuation of each opening, the same openings for every model of a split."""
-    drawn = split.draw(config.heldout_tokens)[: config.toxicity_prompts]
+    drawn = split.first(config.toxicity_prompts)
     prompts = [opening(split.text(span).decode("utf-8")) for span in drawn]
     classifier = load_classifier(WEIGHTS)
     found: list[Written] = []
