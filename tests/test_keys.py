@@ -170,7 +170,7 @@ def candidates(annotation: Any, value: Any) -> Iterator[Any]:
         base = value if isinstance(value, float) else 0.5
         yield from (base * 0.9, base * 1.1, base / 2, base + 0.01, base - 0.01, 0.5)
     elif annotation is str:
-        yield from (f"{value} more", f"{value}x", "other", "cuda", "<|other|>")
+        yield from (f"{value} more", f"{value}x", "other", "cuda", "<|other|>", "0123abcd")
 
 
 def changed(config: FullConfig, leaf: Leaf) -> FullConfig:
