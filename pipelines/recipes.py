@@ -73,6 +73,7 @@ def smoke() -> FullConfig:
             **{f"evaluate.{node}.{field}": value for node in MODELS for field, value in SMALL_EVALUATION.items()},
             **{f"quantize.{node}": {"windows": 8, "window_tokens": 128, "dtype": "float32"} for node in BITS},
             "package": {"licence": "apache-2.0", "dtype": "float32"},
+            "retraining": {"min_documents": 20, "min_tokens": 2_000},
         },
     )
 
@@ -119,6 +120,7 @@ def small() -> FullConfig:
             **{f"evaluate.{node}.device": "cuda" for node in MODELS},
             **{f"quantize.{node}": {"dtype": "bfloat16", "device": "cuda"} for node in BITS},
             "package.dtype": "bfloat16",
+            "retraining": {"min_documents": 1_000, "min_tokens": 10_000_000},
         },
     )
 

@@ -26,7 +26,10 @@ from pipelines.artifacts.work import fsync_dir
 
 FORMAT = 1
 BUNDLE = "bundle"
-Action = Literal["promoted", "refused", "rolled-back"]
+Action = Literal["promoted", "refused", "rolled-back", "stopped"]
+NOTHING_NEW = "nothing new"
+MOVES = ("promoted", "rolled-back")
+"""What moves the pointer; the other records are of runs that left it where it was."""
 
 
 class _Frozen(BaseModel):
@@ -83,6 +86,16 @@ class Decision(_Frozen):
         return not self.failed
 
 
+class Stop(_Frozen):
+    """Why a retraining ended before there was a challenger."""
+
+    gate: str
+    """What stopped it, as `nothing new` or `drift.crawl.toxicity`."""
+    says: str
+    """One line for people."""
+    evidence: dict[str, Any] = Field(default_factory=dict)
+
+
 class Record(_Frozen):
     """One entry of the history; `log` says who and when and decides nothing."""
 
@@ -90,12 +103,13 @@ class Record(_Frozen):
     number: int = Field(ge=1)
     action: Action
     model: Promoted
-    """What is served from here on; in a refusal, what was refused."""
+    """What is served from here on; in a refusal, what was refused; of a stop, what is served as before."""
     previous: int | None = None
     """The record that a rollback from here brings back; None where there is nothing before."""
     restores: int | None = None
     """In a rollback: the record whose model serves again."""
     decision: Decision | None = None
+    stop: Stop | None = None
     log: dict[str, str] = Field(default_factory=dict)
     digest: str
 
@@ -117,15 +131,15 @@ def current_record(store: Store) -> Record | None:
     try:
         content = pointer.read_bytes()
     except FileNotFoundError:
-        moved = [file for file in _files(store) if not file.name.endswith("-refused.json")]
+        moved = _moves(store)
         if moved:
             raise UserError(_told(pointer, "is gone", moved[-1])) from None
         return None
     except OSError as error:
         raise UserError(f"registry: {pointer} cannot be read ({error.strerror}); mend its permissions") from error
     record = _parsed(content)
-    if record is None or record.action == "refused":
-        moved = [file for file in _files(store) if not file.name.endswith("-refused.json")]
+    if record is None or record.action not in MOVES:
+        moved = _moves(store)
         raise UserError(_told(pointer, "is damaged", moved[-1] if moved else None))
     return record
 
@@ -173,6 +187,14 @@ def promote(store: Store, decision: Decision) -> Record:
             return record
         previous = now.number if now else None
         return _move(store, _made(number, "promoted", decision.challenger, previous=previous, decision=decision))
+
+
+def stop(store: Store, served: Promoted, why: Stop) -> Record:
+    """File that a retraining of the served model ended before there was a challenger; return the record."""
+    with _writing(store) as (_, number):
+        record = _made(number, "stopped", served, stop=why)
+        _file(store, record)
+        return record
 
 
 def rollback(store: Store) -> Record:
@@ -286,6 +308,10 @@ def _folder(store: Store) -> Path:
 
 def _files(store: Store) -> list[Path]:
     return sorted(_folder(store).glob("[0-9]*-*.json"))
+
+
+def _moves(store: Store) -> list[Path]:
+    return [file for file in _files(store) if file.stem.partition("-")[2] in MOVES]
 
 
 def _told(pointer: Path, what: str, newest: Path | None) -> str:

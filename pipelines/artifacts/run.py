@@ -228,7 +228,7 @@ def needed_for(node: str, rows: list[Row]) -> set[str]:
     needed, pending = set(), [node]
     while pending:
         name = pending.pop()
-        if name not in needed:
+        if name in by_name and name not in needed:  # what a champion brings is no node of the plan
             needed.add(name)
             pending += by_name[name].needs
     return needed

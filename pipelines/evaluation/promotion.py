@@ -130,6 +130,11 @@ def conclude(store: Store, config: PromoteConfig, done: Contested) -> Outcome:
 def outcome_of(record: Record) -> Outcome:
     """Return a new record for the terminal, the flow run's state and its report."""
     named = f"package/{record.model.key[:12]}"
+    page, facts = decision_markdown(record), record.model_dump(mode="json")
+    if record.stop:
+        name = "Nothing new" if record.stop.gate == registry.NOTHING_NEW else "Refused"
+        line = f"{record.stop.gate}: {record.stop.says} (record {record.number}); {named} stays"
+        return Outcome(name, line, page, facts)
     failed = record.decision.failed if record.decision else ()
     why = "; ".join(f"{gate.name}: {gate.says}" for gate in failed)
     lines = {
@@ -138,7 +143,7 @@ def outcome_of(record: Record) -> Outcome:
         "refused": f"{named} by {why} (record {record.number}); what was served stays",
     }
     name = record.action.replace("-", " ").capitalize()
-    return Outcome(name, lines[record.action], decision_markdown(record), record.model_dump(mode="json"))
+    return Outcome(name, lines[record.action], page, facts)
 
 
 def _key_of(store: Store, bundle: str) -> str:

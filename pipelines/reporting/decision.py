@@ -1,5 +1,8 @@
 """A decision of the registry as markdown: what was decided, and a row a gate."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pipelines.artifacts.registry import Gate, Record
 
 
@@ -12,6 +15,8 @@ def decision_markdown(record: Record) -> str:
     ]
     if record.restores is not None:
         lines.append(f"It brings back the model of record {record.restores}.")
+    if record.stop:
+        lines += ["", f"**{record.stop.gate}**: {record.stop.says}", *_drift(record.stop.evidence.get("measures", []))]
     if record.decision is None:
         return "\n".join(lines)
     champion = record.decision.champion
@@ -24,6 +29,22 @@ def decision_markdown(record: Record) -> str:
         *(_row(gate) for gate in sorted(record.decision.gates, key=lambda gate: gate.passed)),
     ]
     return "\n".join(lines)
+
+
+def _drift(measures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a table of how new documents differ from the old ones, a row a measure; nothing where none was taken."""
+    if not measures:
+        return []
+    return [
+        "",
+        "| measure | drifted | effect | at most | p | test |",
+        "|---|---|---:|---:|---:|---|",
+        *(
+            f"| {row['measure']} | {'**' + row['on_drift'] + '**' if row['drifted'] else 'no'} | {row['effect']:.4g} "
+            f"| {row['max_effect']:g} | {row['p']:.2g} | {row['test']} |"
+            for row in measures
+        ),
+    ]
 
 
 def _row(gate: Gate) -> str:
