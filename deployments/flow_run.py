@@ -22,6 +22,8 @@ FLOWS = {
     "pretrain": "flows.training:pretrain",
     "post-train": "flows.training:post_train",
     "release": "flows.release:release",
+    "retrain": "flows.retrain:retrain",
+    "evaluate-and-promote": "flows.release:evaluate_and_promote",
 }
 """Entrypoints by name. Prefect makes a flow's form when its module is imported, 0.2 s each: only the one asked for."""
 

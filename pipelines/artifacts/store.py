@@ -20,6 +20,9 @@ from pipelines.artifacts.work import PROGRESS, fsync_dir
 UNDIGESTED = "log"
 """The output that holds timings, rates, dates and host: it has no digest and no consumer's key depends on it."""
 
+REGISTRY = "registry"
+"""The folder beside the stages' that says which model is served; it holds no artifacts."""
+
 SPARE_BYTES = 256 << 20
 """Free space below which no stage is started: a smoke run writes less, and a full disk is named before the work."""
 
@@ -74,7 +77,8 @@ class Store:
 
     def folders(self, stage: str | None = None) -> list[Path]:
         """Return the folders of all published artifacts, or of one stage's, in order of stage and key."""
-        return sorted(self.root.glob(f"{stage or '[!.]*'}/[!.]*"))
+        found = sorted(self.root.glob(f"{stage or '[!.]*'}/[!.]*"))
+        return [folder for folder in found if folder.parent.name != REGISTRY]
 
     @contextmanager
     def lock(self, stage: str, key: str, waiting: str | None = None) -> Iterator[None]:

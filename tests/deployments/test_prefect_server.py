@@ -17,8 +17,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from deployments.preparation import GPU, ZOMBIES, prepare
 from deployments.prefect_settings import HEARTBEAT_SECONDS, SILENT_SECONDS
+from deployments.preparation import GPU, ZOMBIES, prepare
 from deployments.server import connection_url
 from pipelines.artifacts.errors import UserError
 from tests.deployments.conftest import Server
