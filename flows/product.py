@@ -1,6 +1,7 @@
 """What every flow does: walk its product as tasks, and attach the run report."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -14,12 +15,15 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.nodes import node_named
 from pipelines.artifacts.progress import say
-from pipelines.artifacts.run import NodeResult, Outcome, record_run, tell, until_sound
+from pipelines.artifacts.run import NodeResult, Outcome, Planner, needed_for, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
 from pipelines.reporting.markdown import run_markdown
+from pipelines.secret_values import refuse_secrets
+from pipelines.settings import checked
 from tasks.bridge import PrefectRun, StageTask
 from tasks.runner import ended_with_runner
 
@@ -34,31 +38,51 @@ def default_store() -> Store:
     return Store(Path(os.environ.get("GRISTMILL_STORE", "artifacts")))
 
 
-def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:
+def run_product(name: str, given: object, node: str | None = None) -> State[list[NodeResult]]:
     """Walk the product as tasks of the running flow, then act on what they made where the product does.
 
-    Returns a failed state with one line where a stage fails. A run that ends in an action is Completed under the name
-    of its outcome, a refused promotion too: the run did what it is for.
+    With `node` only that one is built, and what it needs. `given` is the product's config, or the parameters that
+    Prefect has stored for one: it is checked here, so that a run refuses with a line what it cannot take. Returns a
+    failed state with one line where a stage fails. A run that ends in an action is Completed under the name of its
+    outcome, a refused promotion too: the run did what it is for.
     """
     store, product = default_store(), PRODUCTS[name]
     run = PrefectRun(store, tasks=TASKS, on_end=tell)
     outcome: Outcome | None = None
     try:
+        config = accepted(product.config, given)
         store.prepare()
+        if node is not None:
+            planner = Planner(store)
+            product.wire(config, planner)
+            run.only = needed_for(node_named(node, planner), planner.rows)
         with ended_with_runner(), run:
             done = until_sound(lambda: product.wire(config, run), run)
-            outcome = product.act(store, config, done) if product.act else None
+            outcome = product.act(store, config, done) if product.act and node is None else None
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
     finally:
         if run.results:  # what a failed run has built is kept by gc as well
-            record_run(store, name, run.results)
+            record_run(store, name if node is None else f"stage-{node}", run.results)
     create_markdown_artifact(key="run-report", markdown=run_markdown(name, run.results), description=flow_run_name())
     if outcome:
         say(f"{outcome.name}: {outcome.line}")
         create_markdown_artifact(key="decision", markdown=outcome.markdown, description=outcome.line)
         return Completed(name=outcome.name, message=outcome.line, data=run.results)
     return Completed(message=f"{len(run.results)} stages", data=run.results)
+
+
+def accepted(model: type[StageConfig], given: object) -> StageConfig:
+    """Return the config that a run was given; raise UserError with the field that holds a secret or does not fit."""
+    refuse_secrets(given, "config")
+    if isinstance(given, model):
+        return given
+    if not isinstance(given, Mapping):
+        raise UserError(f"config: {type(given).__name__} is no {model.__name__}; give its fields")
+    try:
+        return checked(model, given, "config")
+    except UserError as error:
+        raise UserError(f"{error}; change it in the run's form, or let gristmill deploy store today's recipe") from None
 
 
 def flow_run_name() -> str:

@@ -13,13 +13,13 @@ RELEASE = part_of(ReleaseConfig, demo())
 EVALUATE_AND_PROMOTE = part_of(EvaluateAndPromoteConfig, demo())
 
 
-@flow(name="release", persist_result=False)
+@flow(name="release", persist_result=False, validate_parameters=False)
 def release(config: ReleaseConfig = RELEASE) -> State[list[NodeResult]]:
     """Distil, score, quantize and package."""
     return run_product("release", config)
 
 
-@flow(name="evaluate-and-promote", persist_result=False)
+@flow(name="evaluate-and-promote", persist_result=False, validate_parameters=False)
 def evaluate_and_promote(config: EvaluateAndPromoteConfig = EVALUATE_AND_PROMOTE) -> State[list[NodeResult]]:
     """Hold a packaged model against the served one and serve it if it passes every gate."""
     return run_product("evaluate-and-promote", config)

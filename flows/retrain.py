@@ -12,7 +12,7 @@ from pipelines.recipes import demo
 RETRAIN = part_of(RetrainConfig, demo())
 
 
-@flow(name="retrain", persist_result=False)
+@flow(name="retrain", persist_result=False, validate_parameters=False)
 def retrain(config: RetrainConfig = RETRAIN) -> State[list[NodeResult]]:
     """Train the served model on with what is new in a crawl, and serve the result if it passes every gate."""
     return run_product("retrain", config)
