@@ -1,11 +1,12 @@
 """What every flow does: walk its product as tasks, and attach the run report."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from prefect import Task
-from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
@@ -18,8 +19,9 @@ from pipelines.artifacts.run import NodeResult, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
-from pipelines.reporting.markdown import run_markdown
+from pipelines.settings import checked
 from tasks.bridge import PrefectRun, StageTask
+from tasks.showing import show_run
 
 ROOMS: tuple[ModuleType, ...] = (tasks.data, tasks.training, tasks.release)
 TASKS: dict[str, StageTask] = {
@@ -32,11 +34,15 @@ def default_store() -> Store:
     return Store(Path(os.environ.get("GRISTMILL_STORE", "artifacts")))
 
 
-def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:
-    """Walk the product as tasks of the running flow; return a failed state with one line where a stage fails."""
+def run_product(name: str, config: StageConfig | Mapping[str, Any]) -> State[list[NodeResult]]:
+    """Walk the product as tasks of the running flow; return a failed state with one line where a stage fails.
+
+    The config is checked here, not by Prefect, whose message on a wrong one is a page: it comes from a form as a mapping.
+    """
     store = default_store()
     run = PrefectRun(store, tasks=TASKS, on_end=tell)
     try:
+        config = as_config(name, config)
         store.prepare()
         until_sound(lambda: PRODUCTS[name].wire(config, run), run)
     except (UserError, StageFailed) as error:
@@ -44,8 +50,14 @@ def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:
     finally:
         if run.results:  # what a failed run has built is kept by gc as well
             record_run(store, name, run.results)
-    create_markdown_artifact(key="run-report", markdown=run_markdown(name, run.results), description=flow_run_name())
+    show_run(name, config, run.results, flow_run_name())
     return Completed(message=f"{len(run.results)} stages", data=run.results)
+
+
+def as_config(name: str, config: StageConfig | Mapping[str, Any]) -> StageConfig:
+    """Return the product's config; raise UserError with the first wrong field where it is none."""
+    model = PRODUCTS[name].config
+    return config if isinstance(config, model) else checked(model, dict(config), "config")
 
 
 def flow_run_name() -> str:

@@ -12,7 +12,7 @@ from pipelines.recipes import demo
 RELEASE = part_of(ReleaseConfig, demo())
 
 
-@flow(name="release", persist_result=False)
+@flow(name="release", persist_result=False, validate_parameters=False)
 def release(config: ReleaseConfig = RELEASE) -> State[list[NodeResult]]:
     """Distil, score, quantize and package."""
     return run_product("release", config)

@@ -13,13 +13,13 @@ PRETRAIN = part_of(PretrainProductConfig, demo())
 POST_TRAIN = part_of(PostTrainConfig, demo())
 
 
-@flow(name="pretrain", persist_result=False)
+@flow(name="pretrain", persist_result=False, validate_parameters=False)
 def pretrain(config: PretrainProductConfig = PRETRAIN) -> State[list[NodeResult]]:
     """Train a base model on the clean corpus and score it."""
     return run_product("pretrain", config)
 
 
-@flow(name="post-train", persist_result=False)
+@flow(name="post-train", persist_result=False, validate_parameters=False)
 def post_train(config: PostTrainConfig = POST_TRAIN) -> State[list[NodeResult]]:
     """Fine-tune the base model and align it with preferences."""
     return run_product("post-train", config)

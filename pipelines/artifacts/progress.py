@@ -1,8 +1,9 @@
 """How long work shows itself: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -61,7 +62,7 @@ class LineSink:
         """Leave the printed lines as they are."""
 
 
-line_sink: ContextVar[type[LineSink]] = ContextVar("line_sink", default=LineSink)
+line_sink: ContextVar[Callable[[], LineSink]] = ContextVar("line_sink", default=LineSink)
 """Where plain lines go; set by whoever has a log of its own, such as a Prefect task."""
 
 
@@ -99,6 +100,15 @@ def describe(what: str, done: float, total: float | None, unit: str, figures: di
     seconds = int((total - done) / rate) if total and rate > 0 else None
     left = "" if seconds is None else f", {_clock(seconds)} left"
     return f"{what}: {_count(done, total, unit)}{_rate(rate, unit)}{left} {_figures(figures)}".rstrip()
+
+
+def share_of(line: str) -> float | None:
+    """Return the share of the work that a line of `describe` says is done; None for any other line."""
+    found = re.search(r": ([\d,]+)/([\d,]+) .*\(\d+%\)", line)
+    if found is None:
+        return None
+    done, total = (float(number.replace(",", "")) for number in found.groups())
+    return min(done / total, 1.0) if total else None
 
 
 def _clock(seconds: int) -> str:
