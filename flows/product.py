@@ -37,7 +37,7 @@ def default_store() -> Store:
 def run_product(name: str, config: StageConfig | Mapping[str, Any]) -> State[list[NodeResult]]:
     """Walk the product as tasks of the running flow; return a failed state with one line where a stage fails.
 
-    The config is checked here, not by Prefect, whose message on a wrong one is a page: it comes from a form as a mapping.
+    The config comes from a form as a mapping. It is checked here and not by Prefect, whose message is a page.
     """
     store = default_store()
     run = PrefectRun(store, tasks=TASKS, on_end=tell)

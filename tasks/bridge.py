@@ -1,6 +1,5 @@
 """The one module where a stage meets Prefect: a task that looks up, builds, and shows a hit as Cached."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from pipelines.artifacts.progress import LineSink, line_sink
 from pipelines.artifacts.run import LocalRun
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
-from tasks.showing import ProgressBar, progress_bar, show_lineage
+from tasks.showing import move_bar, progress_bar, show_lineage
 
 StageTask = Task[[StageConfig, Mapping[str, Output], str, Store], Any]
 
@@ -32,7 +31,7 @@ def as_task(stage: Stage) -> StageTask:
 
     def run_stage(config: StageConfig, inputs: Mapping[str, Output], node: str, store: Store) -> Any:
         try:
-            with progress_shown(node):
+            with progress_bar(node), progress_in_log():
                 built = build(store, stage, config, inputs, node=node)
         except (UserError, StageFailed, DamagedArtifact) as error:  # one line in the UI, not a traceback
             return Failed(name=type(error).__name__, message=str(error), data=error)
@@ -58,28 +57,22 @@ def summary(built: Built) -> str:
 
 
 @contextmanager
-def progress_shown(node: str) -> Iterator[None]:
-    """Send progress lines to the run's log as well, and move a bar by them: both stand in the UI."""
-    with progress_bar(node) as bar:
-        token = line_sink.set(lambda: RunLogSink(bar))
-        try:
-            yield
-        finally:
-            line_sink.reset(token)
+def progress_in_log() -> Iterator[None]:
+    """Send progress lines to the run's log as well, where the UI shows them."""
+    token = line_sink.set(RunLogSink)
+    try:
+        yield
+    finally:
+        line_sink.reset(token)
 
 
 class RunLogSink(LineSink):
-    """Progress as INFO lines of the Prefect run, and as a bar."""
-
-    def __init__(self, bar: ProgressBar) -> None:
-        super().__init__()
-        self.bar = bar
+    """Progress as INFO lines of the Prefect run."""
 
     def write(self, line: str) -> None:
         """Log the line and move the bar."""
-        self.bar.move(line)
-        logger = get_run_logger()
-        (logger.logger if isinstance(logger, logging.LoggerAdapter) else logger).info(line)
+        move_bar(line)
+        get_run_logger().info("%s", line)
         super().write(line)
 
 

@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
 from threading import Thread
+from typing import cast
 from uuid import UUID
 
 from httpx import HTTPError
@@ -70,7 +71,7 @@ class ProgressBar:
         try:
             for progress, line in self._newest():
                 if artifact is None:
-                    artifact = create_progress_artifact(progress, key=self.key, description=line)
+                    artifact = cast(UUID, create_progress_artifact(progress, key=self.key, description=line))
                 else:
                     update_progress_artifact(artifact, progress, description=line)
         except (HTTPError, PrefectException) as error:
@@ -87,16 +88,29 @@ class ProgressBar:
             yield news
 
 
+current_bar: ContextVar[ProgressBar | None] = ContextVar("current_bar", default=None)
+"""The bar of the running task."""
+
+
 @contextmanager
-def progress_bar(node: str) -> Iterator[ProgressBar]:
-    """Yield a bar for the running task, filled at the end where the work did not break off."""
+def progress_bar(node: str) -> Iterator[None]:
+    """Give the running task a bar, filled at the end where the work did not break off."""
     bar = ProgressBar(node)
+    token = current_bar.set(bar)
     try:
-        yield bar
+        yield
     except BaseException:
         bar.end(None)
         raise
+    finally:
+        current_bar.reset(token)
     bar.end(f"{node}: done")
+
+
+def move_bar(line: str) -> None:
+    """Move the running task's bar to where a line of progress says that the work is."""
+    if bar := current_bar.get():
+        bar.move(line)
 
 
 def show_lineage(node: str, manifest: Manifest) -> None:

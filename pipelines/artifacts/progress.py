@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -62,7 +62,7 @@ class LineSink:
         """Leave the printed lines as they are."""
 
 
-line_sink: ContextVar[Callable[[], LineSink]] = ContextVar("line_sink", default=LineSink)
+line_sink: ContextVar[type[LineSink]] = ContextVar("line_sink", default=LineSink)
 """Where plain lines go; set by whoever has a log of its own, such as a Prefect task."""
 
 

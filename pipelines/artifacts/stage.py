@@ -48,9 +48,9 @@ class StageConfig(BaseModel):
         """Return the model's JSON schema as a form shows it."""
         schema = handler(core)
         parts = handler.resolve_ref_schema(schema)["properties"]
-        for name, field in cls.model_fields.items():
-            if field.default_factory is not None:
-                parts[name]["default"] = field.get_default(call_default_factory=True)
+        for name, info in cls.model_fields.items():
+            if info.default_factory is not None:
+                parts[name]["default"] = info.get_default(call_default_factory=True)
             said_in_full(parts[name])
         return schema
 

@@ -54,7 +54,9 @@ def test_every_field_has_a_title_a_description_and_a_default_or_is_asked_for(flo
 @every_flow
 def test_every_model_is_titled_in_words_and_described(flow: str) -> None:
     for name, model in schema_of(flow)["definitions"].items():
-        assert model["title"] != name and not model["title"].endswith(("Config", "Source", "Rules", "Nodes")), model["title"]
+        assert model["title"] != name and not model["title"].endswith(("Config", "Source", "Rules", "Nodes")), model[
+            "title"
+        ]
         assert model["description"].strip(), name
 
 
