@@ -21,6 +21,7 @@ from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
 from pipelines.settings import checked
 from tasks.bridge import PrefectRun, StageTask
+from tasks.runner import ended_with_runner
 from tasks.showing import show_run
 
 ROOMS: tuple[ModuleType, ...] = (tasks.data, tasks.training, tasks.release)
@@ -44,7 +45,8 @@ def run_product(name: str, config: StageConfig | Mapping[str, Any]) -> State[lis
     try:
         config = as_config(name, config)
         store.prepare()
-        until_sound(lambda: PRODUCTS[name].wire(config, run), run)
+        with ended_with_runner(), run:
+            until_sound(lambda: PRODUCTS[name].wire(config, run), run)
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
     finally:

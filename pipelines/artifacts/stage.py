@@ -43,6 +43,17 @@ class StageConfig(BaseModel):
                 found.update({f"{name}.{inner}": root for inner, root in value.roots().items()})
         return found
 
+    def devices(self) -> tuple[str, ...]:
+        """Return the devices that the stage computes on: every field named `device`, here and in nested configs."""
+        found: list[str] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, StageConfig):
+                found += value.devices()
+            elif name == "device":
+                found.append(str(value))
+        return tuple(found)
+
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the model's JSON schema as a form shows it."""
