@@ -11,10 +11,13 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from deployments import artifacts
-from deployments.options import JsonOption, Options, StoreOption, node_named, open_store, planned, product_named
+from deployments.catalog import NAMES, chosen
+from deployments.options import JsonOption, Options, StoreOption, open_store, planned, product_named
+from deployments.prefect_settings import CLIENT, COMMAND, apply
 from deployments.tables import console, plan_rows, print_json, print_plan, print_results, print_trace, result_rows
 from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.nodes import node_named
 from pipelines.artifacts.progress import say
 from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, record_run, tell, until_sound
 from pipelines.artifacts.store import Store
@@ -43,6 +46,7 @@ def run(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
     store.prepare()
     _, part = planned(product, config, store)  # a source that does not exist is named before anything starts
     os.environ["GRISTMILL_STORE"] = str(store.root)
+    apply(COMMAND)
     from deployments.flow_run import run_flow
 
     results = run_flow(product.name, part)
@@ -169,6 +173,50 @@ def serve(
 
     folder = bundle or _newest(open_store(store), "package") / "bundle"
     serve_bundle(folder, host, port, precision, ready=lambda url: say(f"serving {folder} at {url}/v1; Ctrl-C stops it"))
+
+
+@app.command
+def server(
+    *,
+    host: Annotated[
+        str, Parameter(help="Another host than loopback needs PREFECT_SERVER_API_AUTH_STRING.")
+    ] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="0 takes a free one.")] = 4200,
+    database: Annotated[
+        str | None, Parameter(help="postgresql://USER@HOST/NAME; default: a SQLite file in PREFECT_HOME.")
+    ] = None,
+) -> None:
+    """Run Prefect's server and its UI with the settings that our runs need, until Ctrl-C."""
+    from deployments.server import serve_prefect
+
+    serve_prefect(host, port, database)
+
+
+@app.command
+def deploy(
+    *names: Annotated[str, Parameter(help=f"Which: {', '.join(NAMES)}; default: all.")],
+    schedule: Annotated[
+        tuple[str, ...],
+        Parameter(help="Another cron line (UTC) for one, as in `dedup-only=0 4 * * *`; `off` for none."),
+    ] = (),
+    overlap: Annotated[
+        tuple[str, ...], Parameter(help="What a run does whose predecessor still runs: `full=queue` or `full=skip`.")
+    ] = (),
+    at_once: Annotated[int, Parameter(help="How many runs this process runs at a time.")] = 2,
+    pool: Annotated[str | None, Parameter(help="Leave the runs to the workers of this pool, and return.")] = None,
+    options: Options = OPTIONS,
+) -> None:
+    """Register the deployments at the server that PREFECT_API_URL names, and serve them until Ctrl-C.
+
+    Their parameters are the recipe's; a run may be given others in the UI.
+    """
+    rows = chosen(names, schedule, overlap)
+    recipe = options.config()
+    os.environ["GRISTMILL_STORE"] = str(options.open_store().root.absolute())
+    apply(CLIENT)
+    from deployments.deploy import deploy as serve_deployments
+
+    serve_deployments(rows, recipe, pool, at_once)
 
 
 def _newest(store: Store, stage_name: str) -> Path:

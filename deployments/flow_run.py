@@ -1,20 +1,16 @@
-"""Running a flow from the command line: quiet logs, a line a stage, and the flow's failure as one line."""
+"""Running a flow from the command line: a line a stage, and the flow's failure as one line."""
 
 import os
-
-# Prefect reads its settings when it is imported, so they stand before the imports.
-os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # a cold start takes 20 s on two cores
-os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")  # the stage table says it better
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-
 from importlib import import_module
 from typing import Any
 
 from httpx import HTTPError
-from prefect import Flow
+from prefect import Flow, tags
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 
+from deployments.prefect_api import api_url, check_server
+from deployments.prefect_settings import WATCHED_TAG
 from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.run import NodeResult
 from pipelines.artifacts.stage import StageConfig
@@ -39,8 +35,11 @@ def flow_named(name: str) -> Flow[..., State[list[NodeResult]]]:
 
 def run_flow(name: str, config: StageConfig) -> list[NodeResult]:
     """Run the flow in this process and return what happened at each node; raise what it failed with."""
+    if url := api_url():
+        check_server(url)
     try:
-        state: State[Any] = flow_named(name)(config, return_state=True)
+        with tags(WATCHED_TAG):
+            state: State[Any] = flow_named(name)(config, return_state=True)
     except (PrefectException, HTTPError, RuntimeError, OSError) as error:
         where = os.environ.get("PREFECT_API_URL", "its own temporary server")
         cause = (str(error) or type(error).__name__).splitlines()[0]

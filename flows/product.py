@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from prefect import Task
 from prefect.client.schemas.objects import State
@@ -15,10 +14,12 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
-from pipelines.artifacts.run import NodeResult, record_run, tell, until_sound
+from pipelines.artifacts.nodes import node_named
+from pipelines.artifacts.run import NodeResult, Planner, needed_for, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
+from pipelines.secret_values import refuse_secrets
 from pipelines.settings import checked
 from tasks.bridge import PrefectRun, StageTask
 from tasks.runner import ended_with_runner
@@ -35,31 +36,44 @@ def default_store() -> Store:
     return Store(Path(os.environ.get("GRISTMILL_STORE", "artifacts")))
 
 
-def run_product(name: str, config: StageConfig | Mapping[str, Any]) -> State[list[NodeResult]]:
+def run_product(name: str, given: object, node: str | None = None) -> State[list[NodeResult]]:
     """Walk the product as tasks of the running flow; return a failed state with one line where a stage fails.
 
-    The config comes from a form as a mapping. It is checked here and not by Prefect, whose message is a page.
+    With `node` only that one is built, and what it needs. `given` is the product's config, or the parameters that
+    Prefect has stored for one: it is checked here, so that a run refuses with a line what it cannot take.
     """
     store = default_store()
+    product = PRODUCTS[name]
     run = PrefectRun(store, tasks=TASKS, on_end=tell)
     try:
-        config = as_config(name, config)
+        config = accepted(product.config, given)
         store.prepare()
+        if node is not None:
+            planner = Planner(store)
+            product.wire(config, planner)
+            run.only = needed_for(node_named(node, planner), planner.rows)
         with ended_with_runner(), run:
-            until_sound(lambda: PRODUCTS[name].wire(config, run), run)
+            until_sound(lambda: product.wire(config, run), run)
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
     finally:
         if run.results:  # what a failed run has built is kept by gc as well
-            record_run(store, name, run.results)
-    show_run(name, config, run.results, flow_run_name())
+            record_run(store, name if node is None else f"stage-{node}", run.results)
+    show_run(name if node is None else f"{name}, {node}", config, run.results, flow_run_name())
     return Completed(message=f"{len(run.results)} stages", data=run.results)
 
 
-def as_config(name: str, config: StageConfig | Mapping[str, Any]) -> StageConfig:
-    """Return the product's config; raise UserError with the first wrong field where it is none."""
-    model = PRODUCTS[name].config
-    return config if isinstance(config, model) else checked(model, dict(config), "config")
+def accepted(model: type[StageConfig], given: object) -> StageConfig:
+    """Return the config that a run was given; raise UserError with the field that holds a secret or does not fit."""
+    refuse_secrets(given, "config")
+    if isinstance(given, model):
+        return given
+    if not isinstance(given, Mapping):
+        raise UserError(f"config: {type(given).__name__} is no {model.__name__}; give its fields")
+    try:
+        return checked(model, given, "config")
+    except UserError as error:
+        raise UserError(f"{error}; change it in the run's form, or let gristmill deploy store today's recipe") from None
 
 
 def flow_run_name() -> str:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipelines.artifacts.errors import UserError
+from pipelines.secret_values import refuse_secrets
 
 C = TypeVar("C", bound=BaseModel)
 MAX_RECIPE_BYTES = 1 << 20
@@ -56,6 +57,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def with_settings(config: C, changes: Mapping[str, Any]) -> C:
     """Return the config with the fields at these dotted paths changed and everything checked again."""
+    refuse_secrets(changes)
     # The crawl before the examples: documents made of the examples' objects allow no other examples.
     for path, value in sorted(changes.items(), key=lambda change: change[0].split(".")[0] != "ingest"):
         config = _changed(config, path, path.split("."), value)

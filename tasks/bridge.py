@@ -166,6 +166,8 @@ class PrefectRun(LocalRun):
     ) -> Artifact:
         """Return the built artifact of this node; raise what the task failed with."""
         node = node or stage.name
+        if self.only is not None and node not in self.only:
+            return Artifact(stage.name, node, "", self.store.root, planned=True)
         given = {name: output for name, output in inputs.items() if output is not None}
         self.on_start(node)
         state: State[Built] = self.tasks[stage.name](config, given, node, self.store, return_state=True)

@@ -46,7 +46,7 @@ class Guard:
         if self._key is None:
             return (
                 None
-                if is_loopback(_host_name(headers.get("host", "")))
+                if is_loopback(host_name(headers.get("host", "")))
                 else Refusal(403, "without an API key this server answers to loopback names only")
             )
         if scope["path"] == "/health":
@@ -59,7 +59,8 @@ class Guard:
         )
 
 
-def _host_name(header: str) -> str:
+def host_name(header: str) -> str:
+    """Return the name in a Host header, without its port; empty where it is none."""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:

@@ -1,0 +1,38 @@
+"""Secrets in settings: parameters are stored, shown in the UI and written into manifests, so none may be in them."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from pipelines.artifacts.errors import UserError
+from pipelines.corpus.personal.keys import find_keys
+
+_PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
+_SIGNED_URL = re.compile(
+    r"[?&](?:X-Amz-Signature|X-Goog-Signature|Signature|sig|access_token|token|api_key|key)=\S{8,}"
+)
+
+
+def refuse_secrets(fields: object, where: str = "") -> None:
+    """Raise UserError with the name of the first field whose value looks like a key, a token or a URL with a password.
+
+    The value itself is not repeated.
+    """
+    for path, text in _strings(fields, where):
+        if _PASSWORD_IN_URL.search(text) or _SIGNED_URL.search(text) or any(find_keys(text)):
+            raise UserError(
+                f"{path}: its value looks like a secret, and parameters are stored and shown; leave it out and set it "
+                "in the environment of the process that runs the flow (HF_TOKEN, AWS_SECRET_ACCESS_KEY, ~/.netrc)"
+            )
+
+
+def _strings(value: object, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _strings(item, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for number, item in enumerate(value):
+            yield from _strings(item, f"{path}.{number}")
+    elif fields := getattr(type(value), "model_fields", None):
+        yield from _strings({name: getattr(value, name) for name in fields}, path)
