@@ -23,16 +23,11 @@ from pipelines.artifacts.manifest import Manifest
 from pipelines.artifacts.progress import share_of
 from pipelines.artifacts.run import NodeResult
 from pipelines.artifacts.stage import StageConfig
-from pipelines.reporting.markdown import lineage_rows, report_file, run_markdown
+from pipelines.reporting.markdown import artifact_key, lineage_rows, report_file, run_markdown
 
 LAST_WORD_SECONDS = 5.0
 """How long a task waits at its end for the server to take the last state of its bar."""
 logger = logging.getLogger(__name__)
-
-
-def artifact_key(what: str, node: str) -> str:
-    """Return a key in the letters that Prefect allows: `progress-evaluate-base` for the node `evaluate.base`."""
-    return f"{what}-{node}".lower().replace(".", "-").replace("_", "-")
 
 
 class ProgressBar:

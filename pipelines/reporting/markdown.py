@@ -71,11 +71,18 @@ def lineage_rows(
     return inputs + roots
 
 
+def artifact_key(what: str, node: str) -> str:
+    """Return a key in the letters that Prefect allows: `lineage-evaluate-base` for the node `evaluate.base`."""
+    return f"{what}-{node}".lower().replace(".", "-").replace("_", "-")
+
+
 def _stage_row(result: NodeResult) -> Sequence[str]:
     metrics = result.manifest.metrics
     figures = ", ".join(f"{name} {value:,.4g}" for name, value in metrics.items() if "." not in name)
     state = "hit" if result.hit else "built"
-    return result.node, state, f"{result.seconds:,.1f}", f"`{result.manifest.key[:12]}`", figures
+    lineage = "lineage" if result.hit else artifact_key("lineage", result.node)  # beside this page, in the UI
+    key = f"[`{result.manifest.key[:12]}`](../key/{lineage})"
+    return result.node, state, f"{result.seconds:,.1f}", key, figures
 
 
 def _score_rows(results: Sequence[NodeResult]) -> Iterator[Sequence[str]]:
