@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # As the command line sets it: training beside another busy process then does not all but stop.
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: demo check test test-slow test-gpu golden readme bench peers clean
+.PHONY: demo check test test-slow test-gpu golden readme screenshots bench peers clean
 
 demo: $(READY)  ## crawl to served model in under ten minutes
 	$(BIN)/gristmill run --recipe demo
@@ -32,6 +32,9 @@ golden: $(READY)  ## record the golden files again, after a stage's version was 
 readme: $(READY)  ## write the README's file tree and docs/cli.md anew, from the code
 	$(BIN)/python -m tests.readme_tree
 	$(BIN)/python -m deployments.manual
+
+screenshots: $(READY)  ## docs/ui-*.png anew, by the browser tests (Chromium is needed)
+	$(BIN)/python -m pytest -m slow tests/flows/test_browser.py --screenshots
 
 bench: $(READY) peers  ## every claim of speed or quality, ours and the peer side by side, into docs/benchmarks.md
 	$(BIN)/python benchmarks/table.py

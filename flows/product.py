@@ -21,11 +21,11 @@ from pipelines.artifacts.run import NodeResult, Outcome, Planner, needed_for, re
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
-from pipelines.reporting.markdown import run_markdown
 from pipelines.secret_values import refuse_secrets
 from pipelines.settings import checked
 from tasks.bridge import PrefectRun, StageTask
 from tasks.runner import ended_with_runner
+from tasks.showing import show_run
 
 ROOMS: tuple[ModuleType, ...] = (tasks.data, tasks.training, tasks.release)
 TASKS: dict[str, StageTask] = {
@@ -64,7 +64,7 @@ def run_product(name: str, given: object, node: str | None = None) -> State[list
     finally:
         if run.results:  # what a failed run has built is kept by gc as well
             record_run(store, name if node is None else f"stage-{node}", run.results)
-    create_markdown_artifact(key="run-report", markdown=run_markdown(name, run.results), description=flow_run_name())
+    show_run(name if node is None else f"{name}, {node}", config, run.results, flow_run_name())
     if outcome:
         say(f"{outcome.name}: {outcome.line}")
         create_markdown_artifact(key="decision", markdown=outcome.markdown, description=outcome.line)

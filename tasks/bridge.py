@@ -25,6 +25,7 @@ from pipelines.artifacts.progress import LineSink, line_sink
 from pipelines.artifacts.run import LocalRun
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
+from tasks.showing import move_bar, progress_bar, show_lineage
 
 RETRIES = 2
 """For a fault that may be over at the next try; PREFECT_TASKS_DEFAULT_RETRIES sets another count."""
@@ -48,8 +49,9 @@ def as_task(stage: Stage) -> StageTask:
         try:
             built = find_built(store, stage, config, inputs, node=node)
             if built is None:
-                with progress_in_log(), across_hosts(config):
+                with progress_bar(node), progress_in_log(), across_hosts(config):
                     built = build_in_host(Job(store, stage, config, inputs, node))
+                show_lineage(node, built.manifest)
         except (UserError, StageFailed, DamagedArtifact) as error:  # one line in the UI, not a traceback
             return Failed(name=type(error).__name__, message=str(error), data=error)
         return Completed(name="Cached" if built.hit else "Completed", message=summary(built), data=built)
@@ -130,7 +132,8 @@ class RunLogSink(LineSink):
     """Progress as INFO lines of the Prefect run, and where no bar is drawn as plain lines too."""
 
     def write(self, line: str) -> None:
-        """Log the line."""
+        """Log the line and move the bar."""
+        move_bar(line)
         log_line(logging.INFO, line)
         if not sys.stderr.isatty():
             super().write(line)

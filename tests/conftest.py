@@ -31,6 +31,7 @@ def store(tmp_path: Path) -> Store:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-golden", action="store_true", help="write the golden files from this run")
+    parser.addoption("--screenshots", action="store_true", help="write docs/ui-*.png from the browser tests")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How long work shows itself: a bar with rate and time left on a terminal, plain lines elsewhere."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -99,6 +100,15 @@ def describe(what: str, done: float, total: float | None, unit: str, figures: di
     seconds = int((total - done) / rate) if total and rate > 0 else None
     left = "" if seconds is None else f", {_clock(seconds)} left"
     return f"{what}: {_count(done, total, unit)}{_rate(rate, unit)}{left} {_figures(figures)}".rstrip()
+
+
+def share_of(line: str) -> float | None:
+    """Return the share of the work that a line of `describe` says is done; None for any other line."""
+    found = re.search(r": ([\d,]+)/([\d,]+) .*\(\d+%\)", line)
+    if found is None:
+        return None
+    done, total = (float(number.replace(",", "")) for number in found.groups())
+    return min(done / total, 1.0) if total else None
 
 
 def _clock(seconds: int) -> str:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from pipelines.artifacts.form import said_in_full, title_of
 from pipelines.artifacts.pins import Root
 
 Metrics = dict[str, float]
@@ -22,7 +25,7 @@ class StageConfig(BaseModel):
     `roots`) stay out of the stage's key. Every other field is identity.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, field_title_generator=title_of)
     runtime: ClassVar[frozenset[str]] = frozenset()
     pinned: ClassVar[frozenset[str]] = frozenset()
 
@@ -50,6 +53,17 @@ class StageConfig(BaseModel):
             elif name == "device":
                 found.append(str(value))
         return tuple(found)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the model's JSON schema as a form shows it."""
+        schema = handler(core)
+        parts = handler.resolve_ref_schema(schema)["properties"]
+        for name, info in cls.model_fields.items():
+            if info.default_factory is not None:
+                parts[name]["default"] = info.get_default(call_default_factory=True)
+            said_in_full(parts[name])
+        return schema
 
 
 def _plain(name: str, value: Any) -> Any:

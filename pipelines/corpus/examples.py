@@ -14,7 +14,7 @@ from pipelines.corpus.documented.packages import interpreter, package_files
 class DocsSource(StageConfig):
     """The documentation of installed packages, read from their source."""
 
-    model_config = ConfigDict(title="Documentation of installed packages")
+    model_config = ConfigDict(title="Docs of packages")
 
     kind: Literal["docs"] = Field("docs", description="Read the docstrings of installed packages.")
     packages: tuple[str, ...] = Field(
@@ -49,7 +49,7 @@ class DocsSource(StageConfig):
 class JsonlSource(StageConfig):
     """Pairs and questions of your own, as JSON lines."""
 
-    model_config = ConfigDict(title="Your own JSONL files")
+    model_config = ConfigDict(title="JSONL of your own")
     pinned: ClassVar[frozenset[str]] = frozenset({"instructions", "preferences", "questions"})
 
     kind: Literal["jsonl"] = Field("jsonl", description="Read JSONL files: a file each, or a folder or glob of them.")

@@ -1,6 +1,7 @@
 """Flows against a real Prefect server: a hit shows as Cached, a failed stage by its name, a form per config."""
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,10 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow
+from prefect import flow, task
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, LogFilter, LogFilterFlowRunId
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    DeploymentFilter,
+    DeploymentFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, State
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_LOGGING_TO_API_BATCH_INTERVAL
 from prefect.testing.utilities import prefect_test_harness
 
@@ -19,6 +29,8 @@ from flows.data import dedup_only, prepare_corpus
 from flows.full import full
 from flows.release import evaluate_and_promote
 from pipelines.artifacts import registry
+from pipelines.artifacts.errors import StageFailed
+from pipelines.artifacts.progress import describe
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.config import DedupOnlyConfig, EvaluateAndPromoteConfig, FullConfig, PrepareCorpusConfig
@@ -26,6 +38,7 @@ from pipelines.products import part_of
 from pipelines.recipes import smoke
 from pipelines.settings import with_settings
 from tasks.bridge import PrefectRun, as_task
+from tasks.showing import move_bar, progress_bar
 from tests.artifacts.toys import BREAK, FLAKY, TALK, BreakConfig, FlakyConfig, TalkConfig
 from tests.conftest import Finished
 
@@ -176,3 +189,83 @@ def test_a_refused_promotion_is_a_completed_run_that_names_the_gate_and_one_that
             return [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
 
     assert any("| size | **no** |" in page for page in asyncio.run(pages()))
+
+
+def test_a_wrong_value_is_refused_by_the_api_before_anything_starts(in_smoke_store: None) -> None:
+    async def refused() -> tuple[str, int]:
+        async with get_client() as client:
+            deployment = await dedup_only.ato_deployment("form", enforce_parameter_schema=True)
+            identity = await deployment.aapply()
+            wrong = part_of(DedupOnlyConfig, smoke()).model_dump(mode="json")
+            wrong["dedup"]["threshold"] = 1.5
+            with pytest.raises(PrefectHTTPStatusError) as error:
+                await client.create_flow_run_from_deployment(identity, parameters={"config": wrong})
+            only = DeploymentFilter(id=DeploymentFilterId(any_=[identity]))
+            return error.value.response.text, len(await client.read_flow_runs(deployment_filter=only))
+
+    told, runs = asyncio.run(refused())
+    assert "1.5 is greater than the maximum of 1" in told and runs == 0
+
+
+def test_what_no_schema_can_say_is_refused_by_the_first_line_of_the_flow_in_one_line(in_smoke_store: None) -> None:
+    config = part_of(DedupOnlyConfig, smoke()).model_dump(mode="json")
+    config["examples"]["source"] = {"kind": "jsonl"}
+    state = dedup_only(config, return_state=True)
+    assert state.is_failed() and state.name == "UserError"
+    assert "ingest.source 'docs' is made of the objects" in str(state.message) and "\n" not in str(state.message)
+
+
+def test_a_bar_moves_with_the_lines_of_a_long_stage_and_stays_where_the_work_broke_off(in_smoke_store: None) -> None:
+    lines = [
+        describe(
+            "pretrain",
+            done,
+            60,
+            "steps",
+            {"loss": 5 - done / 30},
+            rate=2.0,
+        )
+        for done in (15, 30)
+    ]
+
+    @task
+    def long_stage(breaks: bool) -> None:
+        with progress_bar("evaluate.base" if breaks else "pretrain"):
+            for line in lines:
+                move_bar(line)
+                move_bar("a line that says nothing of how much is done")
+            if breaks:
+                raise StageFailed("broken")
+
+    @flow
+    def two() -> None:
+        long_stage(False)
+        long_stage(True, return_state=True)
+
+    two(return_state=True)
+    done, broken = artifact("progress-pretrain"), artifact("progress-evaluate-base")
+    assert (done.type, done.data, done.description) == ("progress", 100.0, "pretrain: done")
+    assert (broken.data, broken.description) == (50.0, "pretrain: 30/60 steps (50%), 2 steps/s, 0:15 left loss 4")
+    assert done.task_run_id and done.flow_run_id
+
+
+def test_the_run_s_lineage_is_a_table_and_the_whole_report_a_link(in_smoke_store: None, smoke_run: Finished) -> None:
+    dedup_only(part_of(DedupOnlyConfig, smoke()))
+    rows = json.loads(artifact("lineage").data)
+    dedup = next(row for row in rows if row["node"] == "dedup")
+    manifest = smoke_run.results["ingest"].manifest
+    assert dedup["from"] == "ingest.documents" and dedup["key"] == manifest.key[:12]
+    assert manifest.outputs["documents"].startswith(dedup["digest"])
+    assert any(row["from"] == "outside the store" for row in rows if row["node"] == "examples")
+    assert artifact("report").data.startswith("[The whole report](file:///")
+
+
+def artifact(key: str) -> Artifact:
+    """Return the newest artifact of this key."""
+
+    async def read() -> Artifact:
+        async with get_client() as client:
+            wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+            return (await client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC))[0]
+
+    return asyncio.run(read())

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.artifacts.store import read_manifest
+from pipelines.recipes import smoke
 from pipelines.reporting.markdown import run_markdown
+from pipelines.settings import with_settings
 from tests.conftest import Finished
 
 
@@ -65,8 +67,17 @@ def test_the_digested_part_holds_no_timing(smoke_run: Finished) -> None:
 
 
 def test_the_markdown_for_prefect_has_the_table_and_the_plots(smoke_run: Finished) -> None:
-    text = run_markdown("full", list(smoke_run.results.values()))
+    text = run_markdown("full", list(smoke_run.results.values()), smoke())
     assert "| pretrain | built |" in text and text.count("data:image/png;base64,") >= 7
+    assert "(../key/lineage-evaluate-base)" in text, "a stage's key leads to its lineage"
+    assert "| evaluate.aligned | docs_questions | acc |" in text and "| quantize.int4 |" in text
+    assert "  max_steps: 60\n" in text and len(text) < 3_000_000
+    assert str(smoke_run.store.root) not in text
+
+
+def test_settings_that_hold_a_fence_stay_in_theirs() -> None:
+    text = run_markdown("full", [], with_settings(smoke(), {"report.title": "```` odd"}))
+    assert text.count("\n`````") == 2
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ class CrawlSource(StageConfig):
     The web changes, so `crawl_id` is what pins the crawl: the same id and settings mean the artifact that is there.
     """
 
-    model_config = ConfigDict(title="Crawl of seed URLs")
+    model_config = ConfigDict(title="Crawl")
     runtime: ClassVar[frozenset[str]] = frozenset({"connections", "min_delay_seconds", "first_wait_seconds"})
     kind: Literal["crawl"] = Field("crawl", description="Fetches seed URLs and what they link to, as WARC")
     crawl_id: str = Field(

@@ -17,7 +17,7 @@ JATS = (".nxml", ".xml", ".nxml.gz", ".xml.gz")
 class HtmlSource(FileSource):
     """Saved web pages."""
 
-    model_config = ConfigDict(title="HTML files")
+    model_config = ConfigDict(title="HTML")
     suffixes: ClassVar[tuple[str, ...]] = HTML
     document_per_file: ClassVar[bool] = True
     kind: Literal["html"] = Field("html", description="One page a file; its main text becomes a document")
@@ -32,7 +32,7 @@ class HtmlSource(FileSource):
 class TextSource(FileSource):
     """Plain text and Markdown."""
 
-    model_config = ConfigDict(title="Text files")
+    model_config = ConfigDict(title="Text")
     suffixes: ClassVar[tuple[str, ...]] = TEXT
     document_per_file: ClassVar[bool] = True
     kind: Literal["text"] = Field("text", description="One document a file, of any charset; taken as it is")
@@ -47,7 +47,7 @@ class TextSource(FileSource):
 class EpubSource(FileSource):
     """Books in EPUB."""
 
-    model_config = ConfigDict(title="EPUB books")
+    model_config = ConfigDict(title="EPUB")
     suffixes: ClassVar[tuple[str, ...]] = (".epub",)
     document_per_file: ClassVar[bool] = True
     states_licence: ClassVar[bool] = True
@@ -64,7 +64,7 @@ class EpubSource(FileSource):
 class PdfSource(FileSource):
     """Papers and books in PDF, by their text layer."""
 
-    model_config = ConfigDict(title="PDF files")
+    model_config = ConfigDict(title="PDF")
     suffixes: ClassVar[tuple[str, ...]] = (".pdf",)
     document_per_file: ClassVar[bool] = True
     extra: ClassVar[str] = "papers"
@@ -85,7 +85,7 @@ class PdfSource(FileSource):
 class JatsSource(FileSource):
     """Papers in the Journal Article Tag Suite's XML, as PubMed Central gives them."""
 
-    model_config = ConfigDict(title="JATS papers")
+    model_config = ConfigDict(title="JATS")
     suffixes: ClassVar[tuple[str, ...]] = JATS
     document_per_file: ClassVar[bool] = True
     states_licence: ClassVar[bool] = True

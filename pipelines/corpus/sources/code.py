@@ -17,7 +17,7 @@ from pipelines.corpus.sources.byte_shards import Slice
 class CodeSource(FileSource):
     """A tree of source code with its licence files."""
 
-    model_config = ConfigDict(title="Source code")
+    model_config = ConfigDict(title="Code")
     suffixes: ClassVar[tuple[str, ...]] = CODE
     document_per_file: ClassVar[bool] = True
     states_licence: ClassVar[bool] = True

@@ -20,7 +20,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 class HubSource(Source):
     """A data set of the hub at one commit, or a copy of one in a local folder."""
 
-    model_config = ConfigDict(title="Hugging Face data set")
+    model_config = ConfigDict(title="Hub")
     pinned: ClassVar[frozenset[str]] = frozenset({"dataset", "revision"})
     libraries: ClassVar[tuple[str, ...]] = ("datasets",)
     kind: Literal["hub"] = Field("hub", description="Rows of a data set's Parquet or JSON files, one document a row")

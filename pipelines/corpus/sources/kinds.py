@@ -28,14 +28,14 @@ WET = (".wet", ".wet.gz", ".wet.zst")
 class DocsSource(StageConfig):
     """Documentation of installed packages, as the examples stage harvests it, rendered to a small crawl."""
 
-    model_config = ConfigDict(title="Documentation of installed packages")
+    model_config = ConfigDict(title="Docs of packages")
     kind: Literal["docs"] = Field("docs", description="Pages rendered from the objects of the examples stage")
 
 
 class WarcSource(FileSource):
     """A web crawl."""
 
-    model_config = ConfigDict(title="WARC and ARC files")
+    model_config = ConfigDict(title="WARC")
     suffixes: ClassVar[tuple[str, ...]] = WARC
     kind: Literal["warc"] = Field("warc", description="Web crawl; its HTML pages answered with 200 become documents")
 
@@ -49,7 +49,7 @@ class WarcSource(FileSource):
 class WetSource(FileSource):
     """The text of a web crawl, as the crawl itself extracted it."""
 
-    model_config = ConfigDict(title="WET files")
+    model_config = ConfigDict(title="WET")
     suffixes: ClassVar[tuple[str, ...]] = WET
     kind: Literal["wet"] = Field("wet", description="Text of a crawl's pages; it is taken as it is")
 

@@ -17,7 +17,7 @@ PARQUET = (".parquet",)
 class JsonlSource(FileSource):
     """Text in JSON objects, one a line."""
 
-    model_config = ConfigDict(title="JSON lines")
+    model_config = ConfigDict(title="JSONL")
     suffixes: ClassVar[tuple[str, ...]] = JSONL
     kind: Literal["jsonl"] = Field("jsonl", description="One JSON object a line; its text is taken as it is")
     text_field: str = Field("text", min_length=1, description="Field that holds the text")
@@ -41,7 +41,7 @@ class JsonlSource(FileSource):
 class ParquetSource(FileSource):
     """Text in a column of a table."""
 
-    model_config = ConfigDict(title="Parquet files")
+    model_config = ConfigDict(title="Parquet")
     suffixes: ClassVar[tuple[str, ...]] = PARQUET
     kind: Literal["parquet"] = Field("parquet", description="One row a document; its text is taken as it is")
     text_field: str = Field("text", min_length=1, description="Column that holds the text")

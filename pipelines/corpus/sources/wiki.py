@@ -15,7 +15,7 @@ WIKI = (".xml", ".xml.bz2", ".xml.gz", ".xml.zst")
 class WikiSource(FileSource):
     """XML dumps of a wiki."""
 
-    model_config = ConfigDict(title="MediaWiki dumps")
+    model_config = ConfigDict(title="Wiki")
     suffixes: ClassVar[tuple[str, ...]] = WIKI
     extra: ClassVar[str] = "wiki"
     libraries: ClassVar[tuple[str, ...]] = ("lxml", "mwparserfromhell")

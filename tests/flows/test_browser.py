@@ -1,0 +1,139 @@
+"""The product through a real browser: runs started from the UI by clicks alone, and what the UI shows of them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Finished
+from tests.flows.served import answers, free_port, wait_for
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
+
+from playwright.sync_api import expect  # noqa: E402 - it may be absent
+
+from tests.flows.browser import Visitor, chromium, visitor  # noqa: E402 - it imports Playwright
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(chromium() is None, reason="no Chromium is installed here (apt-get install chromium)"),
+    pytest.mark.filterwarnings("default"),
+]
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+START_SECONDS, RUN_SECONDS = 180, 400
+"""Several times what they take on two idle cores."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """`gristmill server` and `gristmill deploy` at work."""
+
+    url: str
+    store: Path
+
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        """Return the flow's runs, newest first, as the API tells them."""
+        query = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
+        found: list[dict[str, Any]] = httpx.post(
+            f"{self.url}/api/flow_runs/filter", json=query, headers=self.token()
+        ).json()
+        return found
+
+    def token(self) -> dict[str, str]:
+        """Return the headers that the server's protection against forged requests wants."""
+        answer = httpx.get(f"{self.url}/api/csrf-token", params={"client": "tests"}).json()
+        return {"Prefect-Csrf-Token": answer["token"], "Prefect-Csrf-Client": "tests"}
+
+
+@pytest.fixture(scope="module")
+def product(smoke_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """The product's own commands over the store of a finished smoke run, of which a changed value rebuilds a part."""
+    home = tmp_path_factory.mktemp("prefect")
+    store = home / "store"
+    shutil.copytree(smoke_run.store.root, store)
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    environment = os.environ | {"PREFECT_HOME": str(home), "GRISTMILL_STORE": str(store)}
+    environment |= {"PREFECT_API_URL": f"{url}/api", "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
+    environment |= {"GRISTMILL_SLOTS": str(home / "slots")}
+    command = [sys.executable, "-m", "deployments.cli"]
+    deployments = ["deploy", "full", "dedup-only", "--recipe", "smoke"]
+    with (home / "log").open("wb") as log:
+        started = [subprocess.Popen([*command, "server", "--port", str(port)], env=environment, stdout=log, stderr=log)]
+        try:
+            wait_for(lambda: answers(f"{url}/api/health"), START_SECONDS, "the server")
+            started += [subprocess.Popen([*command, *deployments], env=environment, stdout=log, stderr=log)]
+            wait_for(lambda: "serving" in (home / "log").read_text(), START_SECONDS, "the deployments")
+            yield Product(url, store)
+        finally:
+            for process in reversed(started):
+                process.terminate()
+                process.wait(30)
+
+
+@pytest.fixture
+def person(product: Product, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    with visitor(product.url, DOCS if request.config.getoption("--screenshots") else None) as found:
+        yield found
+    assert not found.foreign, "a page wanted something of another machine"
+    assert not found.errors
+
+
+def test_a_full_run_is_started_from_its_form_by_clicks_and_its_report_shows_plots(
+    product: Product, person: Visitor
+) -> None:
+    page = person.page
+    person.open_form("full")
+    person.picture("ui-form")
+    expect(page.get_by_text("Sequences in one optimizer step (1 to 1,048,576).").first).to_be_visible()
+    windows = person.field("Quantize", "INT4", "Windows")
+    expect(windows).to_have_value("8")
+    windows.fill("4")
+    person.submit()
+    person.await_completed(RUN_SECONDS)
+    run = product.runs("full")[0]
+    assert run["state_name"] == "Completed" and run["parameters"]["config"]["quantize"]["int4"]["windows"] == 4
+    person.picture("ui-run")
+    page.get_by_role("tab", name="Task Runs").click()
+    expect(page.get_by_text("Cached", exact=True).first).to_be_visible()
+    person.open_artifact("run-report")
+    expect(page.get_by_role("heading", name="Quantization")).to_be_visible()
+    shows_a_plot(page)
+    person.picture("ui-report")
+
+
+def test_a_dedup_only_run_is_started_from_its_form_by_clicks_and_reports(product: Product, person: Visitor) -> None:
+    person.open_form("dedup-only")
+    threshold = person.field("Dedup", "Threshold")
+    expect(threshold).to_have_value("0.8")
+    threshold.fill("0.85")
+    person.submit()
+    person.await_completed(RUN_SECONDS)
+    run = product.runs("dedup-only")[0]
+    assert run["state_name"] == "Completed" and run["parameters"]["config"]["dedup"]["threshold"] == 0.85
+    person.open_artifact("run-report")
+    shows_a_plot(person.page)
+    person.page.locator("a", has_text="dedup").first.or_(person.page.locator("td code").first).wait_for()
+
+
+def test_a_wrong_value_is_refused_in_the_form_before_anything_starts(product: Product, person: Visitor) -> None:
+    before = len(product.runs("dedup-only"))
+    person.open_form("dedup-only")
+    person.field("Dedup", "Threshold").fill("1.5")
+    person.page.get_by_role("button", name="Submit", exact=True).click()
+    expect(person.page.get_by_text("1.5 is greater than the maximum of 1")).to_be_visible()
+    person.picture("ui-refused")
+    assert len(product.runs("dedup-only")) == before
+
+
+def shows_a_plot(page: Any) -> None:
+    plot = page.locator("img[src^='data:image/png']").first
+    plot.scroll_into_view_if_needed()
+    expect(plot).to_be_visible()
+    assert plot.evaluate("image => image.naturalWidth") > 100
