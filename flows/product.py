@@ -14,6 +14,7 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.mirror import mirror_at
 from pipelines.artifacts.run import NodeResult, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
@@ -28,8 +29,9 @@ TASKS: dict[str, StageTask] = {
 
 
 def default_store() -> Store:
-    """Return the store that the environment names, or `./artifacts`."""
-    return Store(Path(os.environ.get("GRISTMILL_STORE", "artifacts")))
+    """Return the store that the environment names, or `./artifacts`, with the mirror that it names."""
+    root = Path(os.environ.get("GRISTMILL_STORE", "artifacts"))
+    return Store(root, mirror_at(os.environ.get("GRISTMILL_MIRROR"), root))
 
 
 def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:

@@ -57,7 +57,9 @@ def build(store: Store, stage: Stage, config: StageConfig, inputs: Mapping[str, 
             manifest = store.find(stage.name, key)
             hit = manifest is not None
             if manifest is None:
-                manifest = _build_fenced(lease, store, stage, config, inputs, identity, key, node)
+                manifest, hit = _fetch_or_build(lease, store, stage, config, inputs, identity, key, node)
+    if not hit and store.mirror:
+        store.mirror.push(store.folder(stage.name, key), manifest, node)
     return Built(_artifact(store, manifest, node), manifest, hit, time.perf_counter() - started)
 
 
@@ -66,7 +68,7 @@ def _artifact(store: Store, manifest: Manifest, node: str) -> Artifact:
     return Artifact(manifest.stage, node, manifest.key, folder, manifest.outputs)
 
 
-def _build_fenced(
+def _fetch_or_build(
     lease: Lease,
     store: Store,
     stage: Stage,
@@ -75,15 +77,21 @@ def _build_fenced(
     identity: dict[str, Any],
     key: str,
     node: str,
-) -> Manifest | None:
-    """Build and publish; return None where this host was silent for so long that another took the key over."""
+) -> tuple[Manifest | None, bool]:
+    """Publish what the mirror has, or else build; return the manifest and whether it was fetched.
+
+    There is none where this host was silent for so long that another took the key over.
+    """
     try:
-        return _build_locked(lease, store, stage, config, inputs, identity, key, node)
+        fetched = store.mirror.pull(store, stage.name, key, node, lease.check) if store.mirror else None
+        if fetched:
+            return fetched, True
+        return _build_locked(lease, store, stage, config, inputs, identity, key, node), False
     except Exception:
         if lease.held():
             raise
         say(f"{node}: this host was silent for too long and another took {key[:12]} over; its artifact is used")
-        return None
+        return None, False
 
 
 def _build_locked(

@@ -184,8 +184,6 @@ def _claim(folder: Path, number: int) -> Lease | None:
     try:
         with (folder / str(number + 1)).open("x") as file:
             file.write(json.dumps(asdict(record)))
-            file.flush()
-            os.fsync(file.fileno())
     except FileExistsError:
         return None
     for earlier in range(number, 0, -1):

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -18,6 +19,9 @@ from pipelines.artifacts.lease import Lease, leased, work_name
 from pipelines.artifacts.manifest import MANIFEST, FileEntry, Manifest
 from pipelines.artifacts.pins import PinCache, file_digest
 from pipelines.artifacts.work import PROGRESS, fsync_dir
+
+if TYPE_CHECKING:
+    from pipelines.artifacts.mirror import Mirror
 
 UNDIGESTED = "log"
 """The output that holds timings, rates, dates and host: it has no digest and no consumer's key depends on it."""
@@ -32,8 +36,8 @@ SPARE_BYTES = 256 << 20
 class Store:
     """A folder of artifacts. Several processes may use it at once; one that is killed leaves nothing half-done."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, mirror: "Mirror | None" = None) -> None:
+        self.root, self.mirror = root, mirror
         self.pins = PinCache(root / ".pins.json")
 
     def folder(self, stage: str, key: str) -> Path:
