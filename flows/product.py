@@ -21,6 +21,7 @@ from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
 from pipelines.reporting.markdown import run_markdown
 from tasks.bridge import PrefectRun, StageTask
+from tasks.runner import ended_with_runner
 
 ROOMS: tuple[ModuleType, ...] = (tasks.data, tasks.training, tasks.release)
 TASKS: dict[str, StageTask] = {
@@ -40,7 +41,8 @@ def run_product(name: str, config: StageConfig) -> State[list[NodeResult]]:
     run = PrefectRun(store, tasks=TASKS, on_end=tell)
     try:
         store.prepare()
-        until_sound(lambda: PRODUCTS[name].wire(config, run), run)
+        with ended_with_runner(), run:
+            until_sound(lambda: PRODUCTS[name].wire(config, run), run)
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
     finally:

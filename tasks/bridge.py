@@ -1,23 +1,38 @@
 """The one module where a stage meets Prefect: a task that looks up, builds, and shows a hit as Cached."""
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
-from pipelines.artifacts.build import Built, build
-from pipelines.artifacts.errors import DamagedArtifact, StageFailed, UserError
+from pipelines.artifacts.build import Built, find_built
+from pipelines.artifacts.errors import DamagedArtifact, StageFailed, TemporaryFault, UserError
+from pipelines.artifacts.host import StageHost
+from pipelines.artifacts.job import Job
 from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.progress import LineSink, line_sink
 from pipelines.artifacts.run import LocalRun
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
+
+RETRIES = 2
+"""For a fault that may be over at the next try; PREFECT_TASKS_DEFAULT_RETRIES sets another count."""
+RETRY_DELAYS_SECONDS = [10.0, 60.0]
+
+GPU_LIMIT = "gpu"
+LEASE_SECONDS = 60
+"""The shortest that Prefect grants."""
 
 StageTask = Task[[StageConfig, Mapping[str, Output], str, Store], Any]
 
@@ -30,11 +45,13 @@ def as_task(stage: Stage) -> StageTask:
     """
 
     def run_stage(config: StageConfig, inputs: Mapping[str, Output], node: str, store: Store) -> Any:
-        with progress_in_log():
-            try:
-                built = build(store, stage, config, inputs, node=node)
-            except (UserError, StageFailed, DamagedArtifact) as error:  # one line in the UI, not a traceback
-                return Failed(name=type(error).__name__, message=str(error), data=error)
+        try:
+            built = find_built(store, stage, config, inputs, node=node)
+            if built is None:
+                with progress_in_log(), across_hosts(config):
+                    built = build_in_host(Job(store, stage, config, inputs, node))
+        except (UserError, StageFailed, DamagedArtifact) as error:  # one line in the UI, not a traceback
+            return Failed(name=type(error).__name__, message=str(error), data=error)
         return Completed(name="Cached" if built.hit else "Completed", message=summary(built), data=built)
 
     run_stage.__doc__ = stage.run.__doc__
@@ -43,7 +60,52 @@ def as_task(stage: Stage) -> StageTask:
         task_run_name="{node}",
         cache_policy=NO_CACHE,
         persist_result=False,
+        retries=retries(),
+        retry_delay_seconds=RETRY_DELAYS_SECONDS,
+        retry_condition_fn=may_mend_itself,
     )(run_stage)
+
+
+def retries() -> int:
+    """Return how often a task is tried again: what Prefect's settings say, else our own count."""
+    tasks = get_current_settings().tasks
+    return tasks.default_retries if "default_retries" in tasks.model_fields_set else RETRIES
+
+
+def may_mend_itself(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Say whether a failed task is worth another try: a user's mistake, a bug and a lack of memory are not."""
+    return state.name == TemporaryFault.__name__
+
+
+run_host: ContextVar[StageHost | None] = ContextVar("run_host", default=None)
+"""The stage host of the running flow."""
+
+
+def build_in_host(job: Job) -> Built:
+    """Return the built stage from the flow's host, or from one of its own where the task runs in another process."""
+    host = run_host.get()
+    if host is not None:
+        return host.build(job)
+    with StageHost(log_line) as own:
+        return own.build(job)
+
+
+@contextmanager
+def across_hosts(config: StageConfig) -> Iterator[None]:
+    """Hold a place in Prefect's concurrency limit `gpu` for a stage that uses a device; without the limit do nothing.
+
+    On one host the lock of the device decides, which a dead run frees at once; this limit frees it after a minute.
+    """
+    if all(device == "cpu" for device in config.devices()):
+        yield
+        return
+    with concurrency(GPU_LIMIT, occupy=1, lease_duration=LEASE_SECONDS):
+        yield
+
+
+def log_line(level: int, line: str) -> None:
+    """Write a line to the log of the Prefect run, and not to the terminal, which has it already."""
+    get_run_logger().log(level, "%s", line)
 
 
 def summary(built: Built) -> str:
@@ -65,20 +127,36 @@ def progress_in_log() -> Iterator[None]:
 
 
 class RunLogSink(LineSink):
-    """Progress as INFO lines of the Prefect run."""
+    """Progress as INFO lines of the Prefect run, and where no bar is drawn as plain lines too."""
 
     def write(self, line: str) -> None:
         """Log the line."""
-        logger = get_run_logger()
-        (logger.logger if isinstance(logger, logging.LoggerAdapter) else logger).info(line)
-        super().write(line)
+        log_line(logging.INFO, line)
+        if not sys.stderr.isatty():
+            super().write(line)
 
 
 @dataclass
 class PrefectRun(LocalRun):
-    """Builds each node as a task of the running flow, called directly in its main thread."""
+    """Builds each node as a task of the running flow, called directly in its main thread.
+
+    What is not in the store is built in the run's stage host, which ends with the block.
+    """
 
     tasks: Mapping[str, StageTask] = field(default_factory=dict)
+    host: StageHost = field(default_factory=lambda: StageHost(log_line))
+    _token: Token[StageHost | None] | None = None
+
+    def __enter__(self) -> Self:
+        self._token = run_host.set(self.host)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._token:
+            run_host.reset(self._token)
+        self.host.end()
 
     def __call__(
         self, stage: Stage, config: StageConfig, *, node: str | None = None, **inputs: Output | None

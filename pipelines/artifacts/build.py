@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.artifacts.code import code_digest
-from pipelines.artifacts.errors import DamagedArtifact, StageFailed, UserError
+from pipelines.artifacts.errors import DamagedArtifact, StageFailed, TemporaryFault, UserError
 from pipelines.artifacts.key import identity_of, key_of
 from pipelines.artifacts.lease import Lease
 from pipelines.artifacts.manifest import Artifact, InputEntry, Manifest, Output
 from pipelines.artifacts.peak import PeakMemory
 from pipelines.artifacts.progress import say
+from pipelines.artifacts.slot import device_slots
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.artifacts.store import Store, hash_files, output_digests
+from pipelines.artifacts.transient import is_transient
 from pipelines.artifacts.work import await_orphans
 
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -60,10 +62,24 @@ def build(store: Store, stage: Stage, config: StageConfig, inputs: Mapping[str, 
                 manifest, hit = _fetch_or_build(lease, store, stage, config, inputs, identity, key, node)
     if not hit and store.mirror:
         store.mirror.push(store.folder(stage.name, key), manifest, node)
-    return Built(_artifact(store, manifest, node), manifest, hit, time.perf_counter() - started)
+    return Built(artifact_of(store, manifest, node), manifest, hit, time.perf_counter() - started)
 
 
-def _artifact(store: Store, manifest: Manifest, node: str) -> Artifact:
+def find_built(
+    store: Store, stage: Stage, config: StageConfig, inputs: Mapping[str, Output], *, node: str
+) -> Built | None:
+    """Return the stage's artifact where the store has it, else None. Nothing is waited for."""
+    started = time.perf_counter()
+    identity = identity_of(stage, config, inputs, store.pins)
+    store.pins.save()
+    manifest = store.find(stage.name, key_of(identity))
+    if manifest is None:
+        return None
+    return Built(artifact_of(store, manifest, node), manifest, True, time.perf_counter() - started)
+
+
+def artifact_of(store: Store, manifest: Manifest, node: str) -> Artifact:
+    """Return the reference to a published artifact, as the given node's."""
     folder = store.folder(manifest.stage, manifest.key)
     return Artifact(manifest.stage, node, manifest.key, folder, manifest.outputs)
 
@@ -169,9 +185,13 @@ def _run(
 ) -> Metrics:
     paths = {name: output.path for name, output in inputs.items()}
     try:
-        with _named_io(store, node):
+        with _named_io(store, node), device_slots(config.devices(), node):
             return stage.run(config, **paths, out=work)
-    except (UserError, StageFailed):
+    except UserError:
+        raise
+    except StageFailed as error:
+        if is_transient(error):
+            raise TemporaryFault(str(error)) from error
         raise
     except Exception as error:
         trace = store.root / ".failures" / f"{node}-{key[:12]}.txt"
@@ -179,7 +199,8 @@ def _run(
             trace.parent.mkdir(parents=True, exist_ok=True)
             trace.write_text(traceback.format_exc())
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise StageFailed(f"{node}: {cause} (traceback in {trace})") from error
+        kind = TemporaryFault if is_transient(error) else StageFailed
+        raise kind(f"{node}: {cause} (traceback in {trace})") from error
 
 
 class _named_io:

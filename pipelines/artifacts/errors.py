@@ -11,6 +11,18 @@ class StageFailed(Exception):
     """A stage could not do its work; the message names the stage and the cause. Exit status 1."""
 
 
+class TemporaryFault(StageFailed):
+    """A stage failed for a fault of the network or of a remote file system, which may be over at the next try."""
+
+
+class Killed(StageFailed):
+    """The process that built a stage was ended from outside; what it had committed is kept."""
+
+
+class OutOfMemory(Killed):
+    """The kernel killed the process that built a stage for lack of memory."""
+
+
 LOOSEN = "loosen the thresholds or name another source"
 
 

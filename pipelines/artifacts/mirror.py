@@ -6,14 +6,13 @@ is written last and makes the artifact exist. What comes back is hashed file by 
 """
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Manifest
 from pipelines.artifacts.progress import say
+from pipelines.artifacts.redaction import redacted, secret_values
 from pipelines.artifacts.store import SPARE_BYTES, Store, consistent
 from pipelines.artifacts.transfer import Moved, transfer, within
 
@@ -271,7 +271,13 @@ def mirror_at(uri: str | None, store: Path) -> Mirror | None:
         get_filesystem_class(parts.scheme)
     except (ValueError, ImportError) as error:
         raise UserError(f"mirror: {uri!r} is of a kind that cannot be read ({one_line(error)})") from error
-    return Mirror(parts.geturl())
+    return _opened(parts.geturl())
+
+
+@cache
+def _opened(uri: str) -> Mirror:
+    """Return the process's one mirror of this URI: what it learns of it holds for every store and stage."""
+    return Mirror(uri)
 
 
 def is_plain(name: str) -> bool:
@@ -288,13 +294,9 @@ def is_plain(name: str) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's kind and first line without addresses' passwords, queries and the environment's secrets."""
+    """Return an error's kind and first line, without secrets and without the queries of addresses."""
     text = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0][:300]
-    text = re.sub(r"://[^/\s@]+@", "://***@", re.sub(r"\?\S+=\S+", "?***", text))
-    for name, value in os.environ.items():
-        if len(value) >= 8 and re.search(r"(?i)secret|token|password|credential|_key", name):
-            text = text.replace(value, "***")
-    return text
+    return redacted(re.sub(r"\?\S+=\S+", "?***", text), secret_values())
 
 
 def _by_blob(manifest: Manifest) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
@@ -61,8 +61,8 @@ class LineSink:
         """Leave the printed lines as they are."""
 
 
-line_sink: ContextVar[type[LineSink]] = ContextVar("line_sink", default=LineSink)
-"""Where plain lines go; set by whoever has a log of its own, such as a Prefect task."""
+line_sink: ContextVar[Callable[[], Sink]] = ContextVar("line_sink", default=LineSink)
+"""What shows progress where no terminal is; set by whoever has a log of its own, such as a Prefect task."""
 
 
 class BarSink:
@@ -120,8 +120,29 @@ def _figures(figures: dict[str, float]) -> str:
     return " ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
-def _default_sink() -> Sink:
-    return BarSink() if sys.stderr.isatty() else line_sink.get()()
+class BothSinks:
+    """Shows progress in two places."""
+
+    def __init__(self, first: Sink, second: Sink) -> None:
+        self.first, self.second = first, second
+
+    def show(self, what: str, done: float, total: float | None, unit: str, figures: dict[str, float]) -> None:
+        """Show it in both."""
+        self.first.show(what, done, total, unit, figures)
+        self.second.show(what, done, total, unit, figures)
+
+    def end(self) -> None:
+        """Take both displays away."""
+        self.first.end()
+        self.second.end()
+
+
+def sink_here() -> Sink:
+    """Return where this process shows progress: a bar on a terminal, lines elsewhere and in a log of its own."""
+    lines = line_sink.get()
+    if not sys.stderr.isatty():
+        return lines()
+    return BarSink() if lines is LineSink else BothSinks(BarSink(), lines())
 
 
 class Meter:
@@ -139,7 +160,7 @@ class Meter:
 @contextmanager
 def meter(what: str, *, total: float | None = None, unit: str = "", done: float = 0) -> Iterator[Meter]:
     """Yield a meter for work of `total` units, `done` of which were done before."""
-    sink = _default_sink()
+    sink = sink_here()
     try:
         yield Meter(what, total, unit, sink, done)
     finally:

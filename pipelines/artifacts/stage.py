@@ -40,6 +40,17 @@ class StageConfig(BaseModel):
                 found.update({f"{name}.{inner}": root for inner, root in value.roots().items()})
         return found
 
+    def devices(self) -> tuple[str, ...]:
+        """Return the devices that the stage computes on: every field named `device`, here and in nested configs."""
+        found: list[str] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, StageConfig):
+                found += value.devices()
+            elif name == "device":
+                found.append(str(value))
+        return tuple(found)
+
 
 def _plain(name: str, value: Any) -> Any:
     """Return `value` as JSON that is the same in every process, or raise TypeError."""

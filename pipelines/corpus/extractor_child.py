@@ -4,7 +4,6 @@ Whatever a page does to an extractor ends at most this process. The limits are i
 space, which the kernel holds even while foreign code runs: no signal handler of Python would.
 """
 
-import ctypes
 import os
 import resource
 import signal
@@ -14,12 +13,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import BinaryIO
 
+from pipelines.artifacts.guard import die_with
+
 COUNT = struct.Struct("<I")
 ANSWER = struct.Struct("<BI")
 TEXT, REASON = 0, 1
 OUT_OF_MEMORY = 77
 """Exit status after a page for which the address space did not suffice; a fresh process answers the next."""
-PR_SET_PDEATHSIG = 1
 
 Extraction = Callable[[bytes], tuple[str, str]]
 """From HTML in UTF-8 to a reason, empty where the page is not refused, and its text."""
@@ -55,17 +55,9 @@ def named(call: str) -> Callable[..., tuple[str, str]]:
     return found
 
 
-def _die_with(parent: int) -> None:
-    """End this process with the one that started it, even amid foreign code, where the system can do so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
 def main(call: str, mode: str, cpu_seconds: float, memory_bytes: int, parent: int) -> None:
     """Serve `call` on standard input and output, which the extractor itself does not get to see."""
-    _die_with(parent)
+    die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which gets it too, decides what an interrupt means
     requests, answers = os.fdopen(os.dup(0), "rb", 1 << 20), os.fdopen(os.dup(1), "wb", 1 << 20)
     with open(os.devnull, "r+b") as nowhere:  # noqa: PTH123  # a descriptor is wanted

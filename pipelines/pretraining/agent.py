@@ -12,8 +12,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from pipelines.pretraining.launch import GRACE_SECONDS
 
 
-def main(folder: Path) -> None:
+def main(where: str) -> None:
     """Run the job of a folder in as many processes as its config says; write how they ended where one failed."""
+    folder = Path(where)
     processes = json.loads((folder / "job.json").read_text())["config"]["parallel"]["processes"]
     config = LaunchConfig(
         min_nodes=1,
@@ -27,7 +28,7 @@ def main(folder: Path) -> None:
         max_restarts=0,
         shutdown_timeout=round(GRACE_SECONDS),
     )
-    command = ("-m", "pipelines.pretraining.guarded", "pipelines.pretraining.worker", str(folder))
+    command = ("-m", "pipelines.pretraining.worker", str(folder))
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:

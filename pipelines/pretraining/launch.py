@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.slot import held_slots
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import progress_dir, read_progress
 from pipelines.pretraining.pretrain import PretrainConfig
@@ -36,9 +37,10 @@ def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Met
     (folder / "job.json").write_text(json.dumps({**job, "out": str(out)}))
     with stop_on_sigterm() as stop:
         agent = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.pretraining.guarded", "pipelines.pretraining.agent", str(folder)],
+            [sys.executable, "-m", "pipelines.artifacts.guard", "pipelines.pretraining.agent", str(folder)],
             stdin=subprocess.PIPE,
             env=_environment(),
+            pass_fds=held_slots(),  # a GPU is free when nothing of the run computes on it any more
             start_new_session=True,
         )
         try:
@@ -81,7 +83,7 @@ def _ended(agent: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _end(agent: subprocess.Popen[bytes]) -> None:
-    """Ask the agent to stop if it has not, wait while the processes save, and kill what is left of them."""
+    """Ask the agent to stop if it has not, wait while the processes save, and let the guard kill what is left."""
     if agent.poll() is None:
         agent.terminate()
         _ended(agent, GRACE_SECONDS + 5)

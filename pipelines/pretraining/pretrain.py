@@ -60,6 +60,12 @@ class PretrainConfig(LoopConfig):
             )
         return folder
 
+    def devices(self) -> tuple[str, ...]:
+        """Return one device a process."""
+        if self.device == "cpu" or self.parallel.processes == 1:
+            return super().devices()
+        return tuple(f"{self.device}:{rank}" for rank in range(self.parallel.processes))
+
     def roots(self) -> Mapping[str, Root]:
         """Return the files of the state that training goes on from, and of the mixture's other corpora."""
         folder, found = self.state_folder(), dict(super().roots())

@@ -71,3 +71,7 @@ def _into_file(path: Path) -> None:
 
 def _tell(folder: Path, rank: int, kind: str, message: str) -> None:
     (folder / f"error-{rank:05d}.json").write_text(json.dumps({"kind": kind, "message": message}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

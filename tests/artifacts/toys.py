@@ -1,13 +1,25 @@
 """Small real stages for tests of the store: text in, text out."""
 
+import hashlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 
+from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
+from pipelines.artifacts.progress import meter
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
-from pipelines.artifacts.work import Progress, commit_progress, progress_dir
+from pipelines.artifacts.work import Progress, atomic_file, commit_progress, progress_dir
+from pipelines.pretraining.stopping import stop_on_sigterm
 
 
 class SourceConfig(StageConfig):
@@ -60,6 +72,101 @@ def count(config: CountConfig, *, text: Path, out: Path) -> Metrics:
     return {"resumed_at": done}
 
 
+class SlowConfig(StageConfig):
+    runtime: ClassVar[frozenset[str]] = frozenset({"device", "pause_seconds", "save_seconds"})
+    steps: int = Field(20, ge=1)
+    salt: str = ""
+    pause_seconds: float = 0.0
+    save_seconds: float = 0.0
+    device: str = "cpu"
+
+
+def slow(config: SlowConfig, *, text: Path, out: Path) -> Metrics:
+    """Hash the text over and over, as training does: a commit a step, a helper in a session of its own, a stop."""
+    state = progress_dir(out) / "state.json"
+    step, value = json.loads(state.read_text()) if state.exists() else (0, config.salt + (text / "all.txt").read_text())
+    start = step
+    helper = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    logging.getLogger("toy").info("slow: from step %d", start)
+    print(f"slow: helper {helper.pid}")
+    try:
+        with stop_on_sigterm() as stop, meter("slow", total=config.steps, unit="steps", done=step) as counter:
+            while step < config.steps and not stop.made:
+                step, value = step + 1, hashlib.sha256(value.encode()).hexdigest()
+                with atomic_file(state, out) as fresh:
+                    fresh.write_text(json.dumps([step, value]))
+                commit_progress(out, Progress(step, config.steps, "steps"))
+                counter.advance()
+                time.sleep(config.pause_seconds)
+            if stop.made:
+                time.sleep(config.save_seconds)
+                raise StageFailed(f"slow: stopped after step {step}; run again to go on")
+    finally:
+        helper.kill()
+        helper.wait()
+    (out / "count").mkdir(exist_ok=True)
+    (out / "count" / "hash.txt").write_text(value)
+    return {"resumed_at": start}
+
+
+class TalkConfig(StageConfig):
+    fails: bool = False
+
+
+def talk(config: TalkConfig, *, out: Path) -> Metrics:
+    """Say something in every way that libraries know."""
+    from loguru import logger
+
+    secret = os.environ["TOY_TOKEN"]
+    if config.fails:
+        raise ValueError(f"{secret} is refused")
+    log = logging.getLogger("toy")
+    log.debug("debug of the standard log")
+    log.info("info of the standard log")
+    log.warning("warning of the standard log")
+    logger.debug("a line of loguru for debugging")
+    logger.info("a line of loguru")
+    warnings.warn("a warning", stacklevel=1)
+    print("a printed line")
+    print(f"token {secret}")
+    print("see https://me:pass-word@mirror.example/x")
+    print("half of a bar\rthe last state of a bar", file=sys.stderr)
+    (out / "text").mkdir()
+    (out / "text" / "all.txt").write_text("said")
+    return {"kept": 1}
+
+
+class FlakyConfig(StageConfig):
+    fails: int = 1
+
+
+def flaky(config: FlakyConfig, *, out: Path) -> Metrics:
+    """Fail so often as a network does that comes back."""
+    tries = progress_dir(out) / "tries"
+    count = len(tries.read_text()) if tries.exists() else 0
+    if count < config.fails:
+        tries.write_text("x" * (count + 1))
+        raise ConnectionResetError("the mirror went away")
+    (out / "text").mkdir()
+    (out / "text" / "all.txt").write_text("here")
+    return {"kept": 1}
+
+
+class BreakConfig(StageConfig):
+    how: str = "UserError"
+
+
+def break_off(config: BreakConfig, *, out: Path) -> Metrics:
+    """Fail by a mistake of the user's, or as when the kernel kills for memory."""
+    if config.how == "Killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise UserError(f"break.how: {config.how!r}; choose another")
+
+
+BREAK = Stage("break", version=1, run=break_off)
+TALK = Stage("talk", version=1, run=talk)
+FLAKY = Stage("flaky", version=1, run=flaky, resumable=True)
+SLOW = Stage("slow", version=1, run=slow, resumable=True)
 SOURCE = Stage("source", version=1, run=source, libraries=("pydantic",))
 UPPER = Stage("upper", version=1, run=upper, libraries=("rich",))
 COUNT = Stage("count", version=1, run=count, resumable=True)

@@ -1,0 +1,233 @@
+"""Runs that are ended in the midst of a stage, on a real server: nothing is left, and the next run goes on.
+
+Every test prints how long it took until nothing was left. Bounds: six seconds for processes and devices, two minutes
+for a run to be shown as ended.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+from pipelines.artifacts.build import Built, build
+from pipelines.artifacts.run import LocalRun
+from pipelines.artifacts.store import Store, damage
+from pipelines.artifacts.work import read_progress
+from tests.artifacts.toys import SLOW, SOURCE, SlowConfig, SourceConfig
+from tests.flows.served import CODE, Served, processes, served, wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("default"),  # Prefect's own shutdown is not warning-free
+    pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's table of processes"),
+]
+GONE_SECONDS, SHOWN_SECONDS = 6.0, 120.0
+STEPS = 400
+DEVICE = "toy:0"
+
+
+class Bench:
+    """The server, the store that its runner fills, and what a run in it must come to."""
+
+    def __init__(self, prefect: Served, home: Path) -> None:
+        self.prefect, self.store = prefect, Store(home / "store")
+        self.store.prepare()
+        self.texts = home / "texts"
+        self.texts.mkdir()
+        (self.texts / "a.txt").write_text("grist")
+
+    def parameters(self, salt: str, **changes: Any) -> dict[str, Any]:
+        slow = {"salt": salt, "steps": STEPS, "pause_seconds": 0.05, "device": DEVICE, **changes}
+        return {"config": {"source": {"path": str(self.texts)}, "slow": slow}}
+
+    def begin(self, salt: str, **changes: Any) -> UUID:
+        """Start a run through the runner and return it once its long stage has committed something."""
+        run = self.prefect.submit(self.parameters(salt, **changes))
+        wait_for(lambda: self.steps() > 2, 60, "the first steps")
+        return run
+
+    def steps(self) -> int:
+        found = [read_progress(work) for work in (self.store.root / ".work" / "slow").glob("*[!s]")]
+        return max((progress.done for progress in found if progress), default=0)
+
+    def below(self) -> dict[int, str]:
+        """All processes of runs, without the runner itself."""
+        return processes(self.store.root, self.prefect.runner.pid if self.prefect.runner else 0)
+
+    def gone(self, since: float, what: str) -> None:
+        """See that nothing of a run is left in time, and say after how long."""
+        wait_for(
+            lambda: not self.below(), GONE_SECONDS - (time.monotonic() - since), f"{what}: the end of {self.below()}"
+        )
+        print(f"{what}: nothing left after {time.monotonic() - since:.1f} s")
+        slot = self.prefect.home / "slots" / f"{DEVICE.replace(':', '-')}.lock"
+        with slot.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def goes_on(self, salt: str) -> None:
+        """See that the store is sound, that the next run goes on after the last commit, and that it ends as it must."""
+        assert not [damage(folder) for folder in self.store.folders() if damage(folder)]
+        done = self.steps()
+        built = self.build(salt)
+        assert not built.hit
+        assert built.manifest.metrics["resumed_at"] == done > 0
+        self.ends_as_it_must(built, salt)
+
+    def build(self, salt: str) -> Built:
+        run = LocalRun(self.store)
+        source = run(SOURCE, SourceConfig(path=self.texts))
+        return build(self.store, SLOW, SlowConfig(salt=salt, steps=STEPS), {"text": source["text"]}, node="slow")
+
+    def ends_as_it_must(self, built: Built, salt: str) -> None:
+        value = f"{salt}grist"
+        for _ in range(STEPS):
+            value = hashlib.sha256(value.encode()).hexdigest()
+        assert (built.artifact["count"].path / "hash.txt").read_text() == value
+        assert not [damage(folder) for folder in self.store.folders() if damage(folder)]
+
+    def ended(self, run: UUID, name: str, since: float) -> None:
+        state = self.prefect.ended(run, SHOWN_SECONDS - (time.monotonic() - since))
+        print(f"shown as {state.name} after {time.monotonic() - since:.1f} s: {state.message}")
+        assert state.name == name, state.message
+
+    def script(self, parameters: dict[str, Any], options: str = "") -> subprocess.Popen[bytes]:
+        """Start the flow in a process of its own, without a runner."""
+        code = (
+            "import json, sys; from tests.flows.toy_flow import ToyConfig, toy; "
+            f"toy{options}(ToyConfig(**json.loads(sys.argv[1])), return_state=True)"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", code, json.dumps(parameters["config"])],
+            env=self.prefect.environment(self.store.root), cwd=CODE,
+            stdout=self.prefect.log, stderr=self.prefect.log,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    home = tmp_path_factory.mktemp("prefect")
+    with served(home) as prefect:
+        one = Bench(prefect, home)
+        prefect.request(lambda client: client.create_automation(ended_without_heartbeats()))
+        prefect.start_runner(one.store.root)
+        yield one
+
+
+def ended_without_heartbeats() -> AutomationCore:
+    trigger = EventTrigger(
+        after={"prefect.flow-run.heartbeat"}, expect={"prefect.flow-run.*"}, for_each={"prefect.resource.id"},
+        posture=Posture.Proactive, threshold=1, within=timedelta(seconds=90),
+    )  # fmt: skip
+    actions = [ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat")]
+    return AutomationCore(name="no heartbeat", trigger=trigger, actions=actions)
+
+
+@pytest.fixture(scope="module")
+def orphaned(bench: Bench) -> tuple[UUID, float]:
+    """A run whose process, which no runner watches, was killed at the start of these tests."""
+    process = bench.script(bench.parameters("orphaned"))
+    wait_for(lambda: bench.steps() > 2, 60, "the first steps")
+    process.kill()
+    since = time.monotonic()
+    process.wait()
+    bench.gone(since, "kill -9 of a flow's process without a runner")
+    bench.goes_on("orphaned")
+    runs = bench.prefect.request(lambda client: client.read_flow_runs())
+    return next(run.id for run in runs if run.deployment_id is None), since
+
+
+def test_a_cancelled_run_saves_ends_and_goes_on(bench: Bench, orphaned: object) -> None:
+    run = bench.begin("cancelled", save_seconds=1.0)
+    since = time.monotonic()
+    bench.prefect.cancel(run)
+    bench.gone(since, "cancel")
+    bench.ended(run, "Cancelled", since)
+    bench.goes_on("cancelled")
+
+
+def test_a_stage_that_does_not_stop_in_time_is_killed(bench: Bench) -> None:
+    run = bench.begin("stubborn", save_seconds=60.0)
+    since = time.monotonic()
+    bench.prefect.cancel(run)
+    bench.gone(since, "cancel of a stage that takes too long to stop")
+    bench.ended(run, "Cancelled", since)
+    bench.goes_on("stubborn")
+
+
+def test_kill_9_of_the_flow_process_leaves_nothing(bench: Bench) -> None:
+    run = bench.begin("killed")
+    flow = next(number for number, command in bench.below().items() if "prefect" in command)
+    since = time.monotonic()
+    os.kill(flow, signal.SIGKILL)
+    bench.gone(since, "kill -9 of the flow's process")
+    bench.ended(run, "Crashed", since)
+    bench.goes_on("killed")
+
+
+def test_kill_9_of_the_runner_ends_its_runs(bench: Bench) -> None:
+    run = bench.begin("lost")
+    since = time.monotonic()
+    bench.prefect.kill_runner()
+    bench.gone(since, "kill -9 of the runner")
+    bench.prefect.start_runner(bench.store.root)
+    bench.ended(run, "Crashed", since)
+    bench.goes_on("lost")
+
+
+def test_a_run_outlives_kill_9_of_the_server(bench: Bench) -> None:
+    run = bench.begin("unserved", pause_seconds=0.03)
+    bench.prefect.kill_server()
+    before, since = bench.steps(), time.monotonic()
+    time.sleep(1)
+    assert bench.steps() > before, "the stage goes on without a server"
+    bench.prefect.start_server()
+    print(f"the server is back after {time.monotonic() - since:.1f} s")
+    bench.ended(run, "Completed", since)
+    built = bench.build("unserved")
+    assert built.hit
+    bench.ends_as_it_must(built, "unserved")
+
+
+def test_a_time_limit_ends_the_stage(bench: Bench) -> None:
+    process = bench.script(bench.parameters("late"), ".with_options(timeout_seconds=6)")
+    wait_for(lambda: bench.steps() > 2, 60, "the first steps")
+    wait_for(lambda: process.poll() is not None, 30, "the end of the time")
+    assert not bench.below()
+    runs = bench.prefect.request(lambda client: client.read_flow_runs())
+    assert "TimedOut" in {run.state_name for run in runs}
+    bench.goes_on("late")
+
+
+def test_of_two_runs_of_one_key_one_computes(bench: Bench) -> None:
+    runs = [bench.prefect.submit(bench.parameters("twice", pause_seconds=0.02)) for _ in range(2)]
+    for run in runs:
+        bench.ended(run, "Completed", time.monotonic())
+
+    async def states(client: Any) -> list[str]:
+        return [
+            item.state_name
+            for item in await client.read_task_runs()
+            if item.flow_run_id in runs and item.name == "slow"
+        ]
+
+    wait_for(lambda: len(bench.prefect.request(states)) == 2, 20, "the states of the tasks")
+    wait_for(lambda: sorted(bench.prefect.request(states)) == ["Cached", "Completed"], 20, "one hit and one build")
+    bench.ends_as_it_must(bench.build("twice"), "twice")
+
+
+def test_a_run_whose_process_nobody_watches_is_shown_as_crashed(bench: Bench, orphaned: tuple[UUID, float]) -> None:
+    bench.ended(orphaned[0], "Crashed", orphaned[1])
