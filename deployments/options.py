@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from pipelines.artifacts.errors import UserError
-from pipelines.artifacts.mirror import mirror_at
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.run import Planner
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store

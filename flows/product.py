@@ -14,7 +14,7 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
-from pipelines.artifacts.mirror import mirror_at
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.run import NodeResult, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store

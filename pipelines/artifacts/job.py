@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.artifacts.errors import DamagedArtifact, EmptyOutput, StageFailed, TemporaryFault, UserError
 from pipelines.artifacts.manifest import Output
-from pipelines.artifacts.mirror import mirror_at
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
 

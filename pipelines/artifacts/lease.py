@@ -1,4 +1,4 @@
-"""One writer a key across hosts: a record in the shared store that its holder renews while it lives.
+"""One writer a key across hosts: records in the shared store, renewed while their holders live.
 
 Every holding is a numbered record, `.leases/<stage>/<key>/<number>`, made with O_EXCL and never removed: who makes the
 next number holds the key. A record whose time does not move for a lease's length, by the waiter's own clock, belongs to

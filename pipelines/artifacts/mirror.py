@@ -1,4 +1,4 @@
-"""A copy of finished artifacts at any fsspec URI: asked after the store and before a build, filled after a build.
+"""A copy of finished artifacts at any fsspec URI: asked before a build, filled after it.
 
 `blobs/<2 digits>/<sha256>` holds bytes under their own hash, so that equal files of any artifacts are one, what is
 there is not sent again, and two hosts that send the same key at once disturb nothing. `manifests/<stage>/<key>.json`
@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -38,7 +38,6 @@ MAX_PARTS = 9_000
 """Object stores take ten thousand parts a file."""
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
 """They have no folders: asked for one, some of them make a bucket."""
-SECRET = re.compile(r"(?i)(^|[?&])[^=&]*(key|secret|token|sig|signature|password|credential)[^=&]*=")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MANIFEST_NAME = re.compile(r"([a-z][a-z0-9_-]*)/([0-9a-f]{64})\.json")
 
@@ -246,38 +245,6 @@ class Mirror:
             self.asleep_until = time.monotonic() + REST_SECONDS
             say(f"{what} ({one_line(error)}); the run goes on without it")
             return None
-
-
-def mirror_at(uri: str | None, store: Path) -> Mirror | None:
-    """Return the mirror at this URI or folder, None for none; raise UserError for what can be none.
-
-    A URI stands in logs and lines, so it may hold no secret.
-    """
-    if not uri:
-        return None
-    if "::" in uri:
-        raise UserError("mirror: a chain of file systems (::) is none; name one place, as in s3://bucket/gristmill")
-    parts = urlsplit(uri if "://" in uri else f"file://{Path(uri).expanduser().absolute()}")
-    if parts.password is not None or SECRET.search(parts.query):
-        raise UserError(
-            f"mirror: the {parts.scheme} URI holds a secret, which logs would show; leave it out and give it by the "
-            f"environment (the service's own variables, or FSSPEC_{parts.scheme.upper()}_NAME)"
-        )
-    if parts.scheme in ("file", "local") and Path(parts.path).resolve().is_relative_to(store.resolve()):
-        raise UserError(f"mirror: {uri!r} lies in the store {str(store)!r}; name another place")
-    from fsspec import get_filesystem_class
-
-    try:
-        get_filesystem_class(parts.scheme)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"mirror: {uri!r} is of a kind that cannot be read ({one_line(error)})") from error
-    return _opened(parts.geturl())
-
-
-@cache
-def _opened(uri: str) -> Mirror:
-    """Return the process's one mirror of this URI: what it learns of it holds for every store and stage."""
-    return Mirror(uri)
 
 
 def is_plain(name: str) -> bool:

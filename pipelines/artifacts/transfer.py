@@ -1,4 +1,4 @@
-"""Moving many files at once in bounded memory, with progress, and without waiting for ever for who does not answer."""
+"""Moves many files at once in bounded memory, with progress, and waits for nobody for ever."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -263,3 +263,23 @@ def test_a_file_system_without_locks_is_one_line(store: Store, monkeypatch: pyte
 
 def test_a_lease_outlasts_some_signs_of_life_that_are_lost() -> None:
     assert LEASE_SECONDS >= 5 * RENEW_SECONDS
+
+
+@pytest.mark.slow
+def test_two_workers_run_real_stages_and_compute_each_key_once(hosts: Hosts) -> None:
+    script = """
+from pipelines.products import PRODUCTS, part_of
+from pipelines.recipes import smoke
+product = PRODUCTS["dedup-only"]
+run = LocalRun(store, only={"examples", "ingest"})
+product.wire(part_of(product.config, smoke()), run)
+for result in run.results:
+    note(f"{'hit' if result.hit else 'built'} {result.node}")
+"""
+    both = [hosts.start(name, script, seconds=20) for name in ("first", "second")]
+    for process in both:
+        process.communicate(timeout=180)
+    assert [process.returncode for process in both] == [0, 0]
+    told = sorted(line.split(" ", 1)[1] for line in hosts.said())
+    assert told == ["built examples", "built ingest", "hit examples", "hit ingest"]
+    assert sorted(all_sound(hosts.store)) == ["examples", "ingest"]

@@ -19,7 +19,8 @@ from deployments.cli import app
 from pipelines.artifacts import mirror as mirror_module
 from pipelines.artifacts.build import Built, build
 from pipelines.artifacts.errors import UserError
-from pipelines.artifacts.mirror import Mirror, is_plain, mirror_at, one_line
+from pipelines.artifacts.mirror import Mirror, is_plain, one_line
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.run import LocalRun, Planner
 from pipelines.artifacts.stage import Stage
 from pipelines.artifacts.store import Store, damaged_files
