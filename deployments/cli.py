@@ -48,6 +48,7 @@ def run(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
     _, part = planned(product, config, store)  # a source that does not exist is named before anything starts
     os.environ["GRISTMILL_STORE"] = str(store.root)
     apply(COMMAND)
+    os.environ["GRISTMILL_MIRROR"] = store.mirror.uri if store.mirror else ""
     from deployments.flow_run import run_flow
 
     results = run_flow(product.name, part)

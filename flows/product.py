@@ -15,6 +15,7 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.nodes import node_named
 from pipelines.artifacts.progress import say
 from pipelines.artifacts.run import NodeResult, Outcome, Planner, needed_for, record_run, tell, until_sound
@@ -34,8 +35,9 @@ TASKS: dict[str, StageTask] = {
 
 
 def default_store() -> Store:
-    """Return the store that the environment names, or `./artifacts`."""
-    return Store(Path(os.environ.get("GRISTMILL_STORE", "artifacts")))
+    """Return the store that the environment names, or `./artifacts`, with the mirror that it names."""
+    root = Path(os.environ.get("GRISTMILL_STORE", "artifacts"))
+    return Store(root, mirror_at(os.environ.get("GRISTMILL_MIRROR"), root))
 
 
 def run_product(name: str, given: object, node: str | None = None) -> State[list[NodeResult]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.lease import held_elsewhere
 from pipelines.artifacts.registry import kept as kept_by_registry
 from pipelines.artifacts.store import Store
 from pipelines.artifacts.work import read_progress
@@ -77,15 +78,20 @@ def sweep(store: Store, plan: list[tuple[Path, int]]) -> None:
 
 def _abandoned(store: Store, work: Path) -> bool:
     """Say whether nobody builds in this work directory and nothing in it would spare a later build anything."""
-    return read_progress(work) is None and not _locked(store, work)
+    stage, key = work.parent.name, work.name.split(".")[0]
+    going_on = work == store.work(stage, key) or work.name.endswith(".left")
+    return not (going_on and read_progress(work)) and not _locked(store, work)
 
 
 def _locked(store: Store, work: Path) -> bool:
-    """Say whether some process is building in this work directory."""
-    lock = store.root / ".locks" / work.parent.name / work.name
+    """Say whether some process is building in this work directory, here or on another host."""
+    stage, key = work.parent.name, work.name.split(".")[0]
+    lock = store.root / ".locks" / stage / key
+    if held_elsewhere(store.leases(stage, key)):
+        return True
     if not lock.exists():
         return False
-    with lock.open("rb") as handle:
+    with lock.open("r+b") as handle:  # NFS locks for writing only what is open for writing
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

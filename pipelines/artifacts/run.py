@@ -89,8 +89,11 @@ class Planner:
             return self._waits(node, stage, waiting, needs, identity)
         key = key_of(identity)
         manifest = self.store.find(stage.name, key)
+        state, why = "hit", ""
+        if manifest is None and self.store.mirror:
+            manifest, state, why = self.store.mirror.known(stage.name, key), "miss", "in the mirror"
         if manifest is not None:
-            self.rows.append(Row(node, stage.name, "hit", "", key, None, needs, stage, ()))
+            self.rows.append(Row(node, stage.name, state, why, key, None, needs, stage, ()))
             artifact = Artifact(stage.name, node, key, self.store.folder(stage.name, key), manifest.outputs)
         else:
             changes = self.changes(stage, identity)
