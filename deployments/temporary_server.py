@@ -19,6 +19,7 @@ class GuardedServer(SubprocessASGIServer):
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines.artifacts.guard", "deployments.temporary_server", str(self.port)],
             stdin=subprocess.PIPE,
+            start_new_session=True,  # at Ctrl-C the run still reports how it ended
             env={
                 **os.environ,
                 **get_current_settings().to_environment_variables(exclude_unset=True),

@@ -84,10 +84,13 @@ run_host: ContextVar[StageHost | None] = ContextVar("run_host", default=None)
 
 
 def build_in_host(job: Job) -> Built:
-    """Return the built stage from the flow's host, or from one of its own where the task runs in another process."""
+    """Return the built stage from the flow's host, or one of its own in another process or beside another task."""
     host = run_host.get()
-    if host is not None:
-        return host.build(job)
+    if host is not None and host.free.acquire(blocking=False):
+        try:
+            return host.build(job)
+        finally:
+            host.free.release()
     with StageHost(log_line) as own:
         return own.build(job)
 

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-GRACE_SECONDS = 2.5
+GRACE_SECONDS = 2.0
 """From the request to stop, which lets training save, to the kill. With what notices a loss it stays below six."""
 
 KILL_SECONDS = 1.0

@@ -7,6 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,8 @@ class StageHost:
 
     def __init__(self, hear: Hear = lambda level, line: None) -> None:
         self.hear = hear
+        self.free = threading.Lock()
+        """Held by who has it build: it does one job at a time."""
         self._secrets = secret_values()
         self.child: subprocess.Popen[bytes] | None = None
         self._sinks: dict[int, Sink] = {}

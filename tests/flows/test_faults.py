@@ -216,20 +216,6 @@ def test_a_time_limit_ends_the_stage(bench: Bench) -> None:
     bench.goes_on("late")
 
 
-def test_kill_9_of_a_command_takes_its_temporary_server_along(bench: Bench, tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    environment = {**bench.prefect.environment(store), "PREFECT_API_URL": ""}
-    command = [sys.executable, "-m", "deployments.cli", "run", "dedup-only", "--recipe", "smoke", "--store", str(store)]
-    run = subprocess.Popen(command, env=environment, cwd=CODE, stdout=bench.prefect.log, stderr=bench.prefect.log)
-    wait_for(lambda: (store / ".work").exists(), 100, "the first stage")
-    assert any("temporary_server" in what for what in processes(store).values())
-    run.kill()
-    since = time.monotonic()
-    run.wait()
-    seconds = wait_for(lambda: not processes(store), GONE_SECONDS - (time.monotonic() - since), "the end of the server")
-    print(f"kill -9 of gristmill run without a server: nothing left after {seconds:.1f} s")
-
-
 def test_of_two_runs_of_one_key_one_computes(bench: Bench) -> None:
     limit = GlobalConcurrencyLimitCreate(name="gpu", limit=1)
     bench.prefect.request(lambda client: client.create_global_concurrency_limit(limit))
