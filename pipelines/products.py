@@ -10,7 +10,6 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
-from pipelines.artifacts.store import Store
 from pipelines.compression.distill import DISTILL
 from pipelines.compression.quantize import QUANTIZE
 from pipelines.config import (
@@ -278,8 +277,8 @@ class Product:
     config: type[StageConfig]
     wire: Callable[[Any, Run], object]
     purpose: str
-    act: Callable[[Store, Any, Any], Outcome] | None = None
-    """What is done once all its stages are, with what `wire` returned."""
+    act: Callable[..., Outcome] | None = None
+    """What is done once all its stages are, with the store, the config and what `wire` returned."""
 
 
 PRODUCTS = {
@@ -292,11 +291,7 @@ PRODUCTS = {
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
         Product(
-            "evaluate-and-promote",
-            EvaluateAndPromoteConfig,
-            evaluate_and_promote,
-            "the newest bundle against the served one, and the pointer moved if it passes every gate",
-            act=promote,
+            "evaluate-and-promote", EvaluateAndPromoteConfig, evaluate_and_promote, "into service, by gates", promote
         ),
     )
 }
