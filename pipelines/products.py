@@ -290,9 +290,7 @@ PRODUCTS = {
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
-        Product(
-            "evaluate-and-promote", EvaluateAndPromoteConfig, evaluate_and_promote, "into service, by gates", promote
-        ),
+        Product("evaluate-and-promote", EvaluateAndPromoteConfig, evaluate_and_promote, "bundle into service", promote),
     )
 }
 
