@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
-from pipelines.artifacts.store import Store
 from pipelines.compression.distill import DISTILL
 from pipelines.config import (
     DedupOnlyConfig,
@@ -228,8 +227,8 @@ class Product:
     config: type[StageConfig]
     wire: Callable[[Any, Run], object]
     purpose: str
-    act: Callable[[Store, Any, Any], Outcome] | None = None
-    """What is done once all its stages are, with what `wire` returned."""
+    act: Callable[..., Outcome] | None = None
+    """What is done once all its stages are, with the store, the config and what `wire` returned."""
 
 
 PRODUCTS = {
