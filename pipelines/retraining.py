@@ -58,6 +58,8 @@ def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
     plan, or a run of some nodes only. Moves no pointer.
     """
     evaluation_sets_are_searched_for(config)
+    if config.target == "student":
+        raise UserError("target: 'student' is distilled by release; retrain base, sft or aligned")
     served = registry.current(run.store)  # read once: what is promoted meanwhile makes the decision void
     if served is None:
         raise UserError(
@@ -136,10 +138,7 @@ def _trained(config: RetrainConfig, run: Run, champion: Champion, fresh: Fresh) 
         **_numbered(REPLAY, (old.shards["train"] for old in replayed)),
     )
     sft, _, aligned = post_trained(config, run, base, champion.examples)
-    models = {"base": base, "sft": sft, "aligned": aligned}
-    if config.target not in models:
-        raise UserError(f"target: {config.target!r} is distilled by release; retrain {', '.join(models)}")
-    return models[config.target]
+    return {"base": base, "sft": sft, "aligned": aligned}[config.target]
 
 
 def _challenge(
