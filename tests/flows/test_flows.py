@@ -110,7 +110,7 @@ def test_a_retraining_with_nothing_new_is_a_completed_run_that_says_so(
     smoke_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "store"
-    shutil.copytree(smoke_run.store.root, root, copy_function=os.link)
+    shutil.copytree(smoke_run.store.root, root, copy_function=os.link, ignore=shutil.ignore_patterns("registry"))
     monkeypatch.setenv("GRISTMILL_STORE", str(root))
     config = part_of(RetrainConfig, smoke())
     early = retrain(config, return_state=True)
