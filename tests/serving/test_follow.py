@@ -180,7 +180,8 @@ def test_a_promoted_bundle_that_does_not_load_keeps_the_old_one_serving_and_is_s
     promote(followed.store, followed.models[1])
     time.sleep(3)
     assert serving(followed.url) == followed.models[0].key
-    assert whole(httpx.Client(timeout=60), followed.url) == ANSWER
+    with httpx.Client(timeout=60) as client:
+        assert whole(client, followed.url) == ANSWER
     said = [line for line in capfd.readouterr().err.splitlines() if "cannot be served" in line]
     assert len(said) == 1 and "is not the file that was packaged" in said[0] and "goes on" in said[0]
 
@@ -190,7 +191,8 @@ def test_a_damaged_pointer_keeps_the_model_that_serves_and_is_said_once(
 ) -> None:
     registry.pointer_of(followed.store).write_text("{")
     time.sleep(3)
-    assert whole(httpx.Client(timeout=60), followed.url) == ANSWER
+    with httpx.Client(timeout=60) as client:
+        assert whole(client, followed.url) == ANSWER
     said = [line for line in capfd.readouterr().err.splitlines() if "cannot be served" in line]
     assert len(said) == 1 and "is damaged" in said[0]
 
