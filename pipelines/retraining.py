@@ -19,7 +19,7 @@ from pipelines.corpus.drift import DRIFT
 from pipelines.corpus.filter import FILTER
 from pipelines.evaluation.compare import COMPARE
 from pipelines.evaluation.evaluate import EVALUATE
-from pipelines.evaluation.promotion import Contest, Contested, conclude, outcome_of
+from pipelines.evaluation.promotion import NEWEST, Contest, Contested, conclude, outcome_of
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.settings import checked
@@ -60,6 +60,8 @@ def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
     evaluation_sets_are_searched_for(config)
     if config.target == "student":
         raise UserError("target: 'student' is distilled by release; retrain base, sft or aligned")
+    if config.promote.bundle != NEWEST:
+        raise UserError(f"promote.bundle: {config.promote.bundle!r} is no part of a retraining, which packages its own")
     served = registry.current(run.store)  # read once: what is promoted meanwhile makes the decision void
     if served is None:
         raise UserError(

@@ -123,11 +123,19 @@ def test_a_champion_whose_parts_are_gone_is_said_in_one_line(
         champion_of(copy, promoted.key)
 
 
-def test_a_student_is_not_retrained(store: Store, promoted: registry.Promoted) -> None:
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ({"target": "student"}, "'student' is distilled by release; retrain base, sft or aligned"),
+        ({"promote.bundle": "0123abcd"}, "'0123abcd' is no part of a retraining, which packages its own"),
+    ],
+)
+def test_a_student_is_not_retrained_nor_another_bundle_promoted(
+    setting: dict[str, str], says: str, store: Store
+) -> None:
     product = PRODUCTS["retrain"]
-    config = part_of(product.config, with_settings(smoke(), {"target": "student"}))
-    with pytest.raises(UserError, match="'student' is distilled by release; retrain base, sft or aligned"):
-        product.wire(config, Planner(store))
+    with pytest.raises(UserError, match=says):
+        product.wire(part_of(product.config, with_settings(smoke(), setting)), Planner(store))
 
 
 def test_unchanged_data_are_nothing_new_and_leave_a_record(store: Store, promoted: registry.Promoted) -> None:
