@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -315,5 +316,9 @@ def _moves(store: Store) -> list[Path]:
 
 
 def _told(pointer: Path, what: str, newest: Path | None) -> str:
-    remedy = f"cp {newest} {pointer} restores the newest record" if newest else "restore it from a copy"
+    remedy = (
+        f"cp {quote(str(newest))} {quote(str(pointer))} restores the newest record"
+        if newest
+        else "restore it from a copy"
+    )
     return f"registry: {pointer} {what}, and no model is guessed; {remedy}"

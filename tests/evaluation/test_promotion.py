@@ -12,6 +12,7 @@ from deployments.options import Options
 from deployments.promotion import promote, rollback
 from pipelines.artifacts import registry
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.manifest import Output
 from pipelines.artifacts.registry import Promoted
 from pipelines.artifacts.run import LocalRun, Planner, record_run
 from pipelines.artifacts.store import Store
@@ -21,6 +22,8 @@ from pipelines.evaluation.promotion import Contested, contest_of, contested
 from pipelines.products import part_of, release
 from pipelines.recipes import smoke
 from pipelines.settings import with_settings
+from pipelines.tokens.shard import SHARD
+from pipelines.tokens.tokenizer import TOKENIZER, TokenizerConfig
 from tests.conftest import Finished
 
 
@@ -105,6 +108,25 @@ def test_a_worse_model_is_refused_by_the_name_of_what_it_lost_and_a_rollback_bri
     with pytest.raises(StageFailed, match=r"by bundle: .*safetensors of package/.* is damaged"):
         promoted(store, relabelled.key)
     assert registry.current(store) == first
+
+
+def test_a_champion_of_another_tokenizer_reads_the_same_text_in_shards_of_its_own(
+    store: Store, first: Promoted
+) -> None:
+    shards = next(item for item in store.manifests("shard") if item.key == first.nodes["shard"])
+    documents = shards.inputs["documents"]
+    local = LocalRun(store)
+    place = store.folder(documents.stage, documents.key) / "documents"
+    corpus = Output(documents.stage, documents.key, "documents", documents.digest, place, "decontaminate")
+    learnt = local(TOKENIZER, TokenizerConfig(vocab_size=1024), documents=corpus)
+    own = local(SHARD, smoke().shard, documents=corpus, tokenizer=learnt["tokenizer"])
+    champion = first.model_copy(update={"nodes": {**first.nodes, "shard": own.key}})
+    planner = Planner(store)
+    contested(replace(contest_of(store, first.key), champion=champion), smoke().compare, planner)
+    rows = {row.node: row for row in planner.rows}
+    assert rows["shard.champion"].key == own.key and rows["shard.champion"].state == "hit"
+    assert rows["evaluate.champion"].needs[1:] and "shard.champion" in rows["evaluate.champion"].needs
+    assert rows["compare"].state == "waiting"
 
 
 def test_items_that_no_corpus_was_searched_for_are_contamination(store: Store, first: Promoted) -> None:
