@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.artifacts import registry
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
-from pipelines.artifacts.registry import Promoted, Stop
+from pipelines.artifacts.records import NOTHING_NEW, Promoted, Stop
 from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.store import Store
 from pipelines.champion import REPLAY, Champion, OldCorpus, champion_of
@@ -171,7 +171,7 @@ def _stop_at_few(run: Run, artifact: Artifact, least: int, metric: str, what: st
     if manifest is None or manifest.metrics[metric] >= least:
         return
     says = f"{manifest.metrics[metric]:,.0f} {what}, and {least:,} are worth a run"
-    raise _Stopping(registry.NOTHING_NEW, says, artifact=f"{artifact.stage}/{artifact.key}", metrics=manifest.metrics)
+    raise _Stopping(NOTHING_NEW, says, artifact=f"{artifact.stage}/{artifact.key}", metrics=manifest.metrics)
 
 
 def _stop_at_drift(run: Run, artifact: Artifact) -> None:
