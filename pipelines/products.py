@@ -240,20 +240,8 @@ PRODUCTS = {
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
-        Product(
-            "retrain",
-            RetrainConfig,
-            retrain,
-            "the served model trained on with what is new in a crawl, through the gates",
-            act=conclude_retraining,
-        ),
-        Product(
-            "evaluate-and-promote",
-            EvaluateAndPromoteConfig,
-            evaluate_and_promote,
-            "the newest bundle against the served one, and the pointer moved if it passes every gate",
-            act=promote,
-        ),
+        Product("retrain", RetrainConfig, retrain, "served model trained on with new data", conclude_retraining),
+        Product("evaluate-and-promote", EvaluateAndPromoteConfig, evaluate_and_promote, "bundle into service", promote),
     )
 }
 

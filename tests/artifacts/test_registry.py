@@ -19,7 +19,7 @@ from pipelines.artifacts import registry
 from pipelines.artifacts.build import build
 from pipelines.artifacts.collect import collect, sweep
 from pipelines.artifacts.errors import UserError
-from pipelines.artifacts.registry import Decision, Gate, Promoted, Record
+from pipelines.artifacts.records import Decision, Gate, Promoted, Record
 from pipelines.artifacts.run import LocalRun, record_run
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.artifacts.store import Store

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.artifacts.registry import Decision, Promoted
+from pipelines.artifacts.records import Decision, Promoted
 from pipelines.evaluation.gates import (
     Comparison,
     Contamination,

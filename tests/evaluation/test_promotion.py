@@ -13,7 +13,7 @@ from deployments.promotion import promote, rollback
 from pipelines.artifacts import registry
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.manifest import Output
-from pipelines.artifacts.registry import Promoted
+from pipelines.artifacts.records import Promoted
 from pipelines.artifacts.run import LocalRun, Planner, record_run
 from pipelines.artifacts.store import Store
 from pipelines.config import ReleaseConfig

@@ -28,12 +28,13 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.data import dedup_only, prepare_corpus
 from flows.full import full
 from flows.release import evaluate_and_promote
+from flows.retrain import retrain
 from pipelines.artifacts import registry
 from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.progress import describe
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
-from pipelines.config import DedupOnlyConfig, EvaluateAndPromoteConfig, FullConfig, PrepareCorpusConfig
+from pipelines.config import DedupOnlyConfig, EvaluateAndPromoteConfig, FullConfig, PrepareCorpusConfig, RetrainConfig
 from pipelines.products import part_of
 from pipelines.recipes import smoke
 from pipelines.settings import with_settings
@@ -269,3 +270,19 @@ def artifact(key: str) -> Artifact:
             return (await client.read_artifacts(artifact_filter=wanted, sort=ArtifactSort.CREATED_DESC))[0]
 
     return asyncio.run(read())
+
+
+def test_a_retraining_with_nothing_new_is_a_completed_run_that_says_so(
+    smoke_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(smoke_run.store.root, root, copy_function=os.link, ignore=shutil.ignore_patterns("registry"))
+    monkeypatch.setenv("GRISTMILL_STORE", str(root))
+    config = part_of(RetrainConfig, smoke())
+    early = retrain(config, return_state=True)
+    assert early.is_failed() and "was ever promoted; run gristmill run full" in (early.message or "")
+    promoted = evaluate_and_promote(part_of(EvaluateAndPromoteConfig, smoke()), return_state=True)
+    assert promoted.name == "Promoted", promoted.message
+    state = retrain(config, return_state=True)
+    assert state.is_completed() and state.name == "Nothing new"
+    assert (state.message or "").startswith("nothing new: 0 documents after deduplication")

@@ -16,7 +16,7 @@ import pytest
 
 from pipelines.artifacts import registry
 from pipelines.artifacts.build import build
-from pipelines.artifacts.registry import Decision, Promoted
+from pipelines.artifacts.records import Decision, Promoted
 from pipelines.artifacts.stage import Metrics, Stage
 from pipelines.artifacts.store import Store
 from pipelines.serving.bundle import open_bundle
