@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
-END_SECONDS = 30
+END_SECONDS = 60
 
 
 class Running:
@@ -60,6 +60,8 @@ class Running:
             self.process.kill()
             raise
         self.reader.join(5)
+        assert self.process.stdout
+        self.process.stdout.close()
         return status
 
 
@@ -81,7 +83,7 @@ class Api:
 
     def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
         self.url = url
-        self.http = httpx.Client(base_url=url, timeout=30, auth=auth)
+        self.http = httpx.Client(base_url=url, timeout=60, auth=auth)
         token = self.http.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
         self.http.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
 
@@ -109,7 +111,11 @@ class Api:
         )
         return found
 
-    def ended(self, run: str, seconds: float = 90) -> dict[str, Any]:
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    def ended(self, run: str, seconds: float = 180) -> dict[str, Any]:
         """Return the run once it has ended."""
         return until(lambda: next(iter(self._final(run)), None), seconds, f"the end of {run}")
 
