@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
@@ -84,12 +85,17 @@ class Api:
     def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
         self.url = url
         self.http = httpx.Client(base_url=url, timeout=60, auth=auth)
-        token = self.http.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
-        self.http.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
+        client = uuid4().hex
+        token = self.http.get("/csrf-token", params={"client": client}).raise_for_status().json()["token"]
+        self.http.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client})
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        """Return the answer as JSON."""
-        answer = self.http.request(method, path, json=body or None)
+        """Return the answer as JSON; a database that is busy is asked again, as Prefect's client does."""
+        for _ in range(10):
+            answer = self.http.request(method, path, json=body or None)
+            if answer.status_code != 503:
+                break
+            time.sleep(1)
         assert answer.is_success, f"{path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
