@@ -1,5 +1,7 @@
 """The flows of the data half."""
 
+from typing import cast
+
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
@@ -26,8 +28,9 @@ def dedup_only(config: DedupOnlyConfig = DEDUP_ONLY) -> State[list[NodeResult]]:
 def prepare_corpus(config: PrepareCorpusConfig = PREPARE_CORPUS) -> State[list[NodeResult]]:
     """Make a clean corpus: scored, filtered, deduplicated, decontaminated; announce one that the store did not have."""
     state = run_product("prepare-corpus", config)
-    for result in state.data or ():
-        if state.is_completed() and result.node == "decontaminate" and not result.hit:
+    results = cast(list[NodeResult], state.data) if state.is_completed() else []
+    for result in results:
+        if result.node == "decontaminate" and not result.hit:
             announce(result)
     return state
 

@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
-END_SECONDS = 30
+END_SECONDS = 60
 
 
 class Running:
@@ -60,6 +61,8 @@ class Running:
             self.process.kill()
             raise
         self.reader.join(5)
+        assert self.process.stdout
+        self.process.stdout.close()
         return status
 
 
@@ -81,13 +84,18 @@ class Api:
 
     def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
         self.url = url
-        self.http = httpx.Client(base_url=url, timeout=30, auth=auth)
-        token = self.http.get("/csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
-        self.http.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"})
+        self.http = httpx.Client(base_url=url, timeout=60, auth=auth)
+        client = uuid4().hex
+        token = self.http.get("/csrf-token", params={"client": client}).raise_for_status().json()["token"]
+        self.http.headers.update({"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": client})
 
     def ask(self, method: str, path: str, **body: Any) -> Any:
-        """Return the answer as JSON."""
-        answer = self.http.request(method, path, json=body or None)
+        """Return the answer as JSON; a database that is busy is asked again, as Prefect's client does."""
+        for _ in range(10):
+            answer = self.http.request(method, path, json=body or None)
+            if answer.status_code != 503:
+                break
+            time.sleep(1)
         assert answer.is_success, f"{path}: {answer.status_code} {answer.text[:500]}"
         return answer.json() if answer.content else None
 
@@ -109,7 +117,11 @@ class Api:
         )
         return found
 
-    def ended(self, run: str, seconds: float = 90) -> dict[str, Any]:
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    def ended(self, run: str, seconds: float = 180) -> dict[str, Any]:
         """Return the run once it has ended."""
         return until(lambda: next(iter(self._final(run)), None), seconds, f"the end of {run}")
 

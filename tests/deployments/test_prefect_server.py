@@ -29,7 +29,7 @@ def gristmill(*arguments: str, **environment: str) -> subprocess.CompletedProces
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     command = [sys.executable, "-m", "deployments.cli", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False, env={**clean, **environment}
+        command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False, env={**clean, **environment}
     )
 
 
@@ -99,7 +99,9 @@ def test_a_wrong_auth_string_is_one_line_and_the_right_one_is_let_in(prefect_ser
         one_line(done, 2, "PREFECT_API_AUTH_STRING", words)
         assert "wrong;" not in done.stderr
     one_line(gristmill("run", "dedup-only", "--recipe", "smoke", **wrong), 2, "PREFECT_API_AUTH_STRING")
-    assert Api(url, auth=("admin", "right")).ask("GET", "/admin/version")
+    api = Api(url, auth=("admin", "right"))
+    assert api.ask("GET", "/admin/version")
+    api.close()
     pid = running.process.pid
     assert running.end() == 0 and not session_of(pid)
 
