@@ -51,7 +51,8 @@ class Visitor:
     def submit(self) -> None:
         """Start the run and go to its page."""
         self.page.get_by_role("button", name="Submit", exact=True).click()
-        self.page.get_by_role("button", name="View run").or_(self.page.get_by_role("link", name="View run")).click()
+        self.page.get_by_role("link", name="View run").click()
+        self.page.get_by_role("tab", name="Job Variables").wait_for()  # the page before lists other runs
 
     def await_completed(self, seconds: float) -> None:
         """Return when the page says that the run has completed."""
@@ -63,10 +64,12 @@ class Visitor:
         self.page.get_by_role("link", name=re.compile(rf"\b{key}\b")).first.click()
         self.page.locator("a[href*='/artifacts/artifact/']").first.click()
 
-    def picture(self, name: str) -> None:
-        """Keep what is seen for the docs, where that was asked for."""
+    def picture(self, name: str, *, fresh: bool = False) -> None:
+        """Keep what is seen for the docs, where that was asked for; `fresh` loads the page anew before."""
         if self.pictures:
-            self.page.wait_for_timeout(1500)  # a panel slides in
+            if fresh:
+                self.page.reload()
+            self.page.wait_for_timeout(4000)  # graphs move and panels slide in
             self.page.screenshot(path=self.pictures / f"{name}.png")
 
 
