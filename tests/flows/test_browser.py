@@ -109,8 +109,8 @@ def test_a_full_run_is_started_from_its_form_by_clicks_and_its_report_shows_plot
     expect(page.get_by_text("Cached", exact=True).first).to_be_visible()
     person.open_artifact("run-report")
     expect(page.get_by_role("heading", name="Quantization")).to_be_visible()
-    shows_a_plot(page)
-    person.picture("ui-report")
+    person.see_a_plot()
+    person.picture("ui-report", at=page.locator("img[src^='data:image/png']").first)
 
 
 def test_a_dedup_only_run_is_started_from_its_form_by_clicks_and_reports(product: Product, person: Visitor) -> None:
@@ -123,7 +123,7 @@ def test_a_dedup_only_run_is_started_from_its_form_by_clicks_and_reports(product
     run = product.shown(person.page)
     assert run["state_name"] == "Completed" and run["parameters"]["config"]["dedup"]["threshold"] == 0.85
     person.open_artifact("run-report")
-    shows_a_plot(person.page)
+    person.see_a_plot()
     person.page.locator("a[href*='lineage-dedup']").click()
     person.page.locator("a[href*='/artifacts/artifact/']").first.click()
     expect(person.page.get_by_text("ingest.documents").first).to_be_visible()
@@ -143,10 +143,3 @@ def test_a_wrong_value_is_refused_in_the_form_before_anything_starts(product: Pr
     submit.click()
     expect(person.page.get_by_text("1 is greater than or equal to the maximum of 1")).to_be_visible()
     assert product.runs("dedup-only") == before
-
-
-def shows_a_plot(page: Page) -> None:
-    plot = page.locator("img[src^='data:image/png']").first
-    plot.scroll_into_view_if_needed()
-    expect(plot).to_be_visible()
-    assert plot.evaluate("image => image.naturalWidth") > 100
