@@ -9,65 +9,30 @@ import json
 import os
 import statistics
 import sys
-import tarfile
 import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from support.claims import claim
+from support.novels import VOCABULARY, write_windows
 from support.races import Runner, furthest_apart, race, table
 from support.trainers import Spec
-from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 from pipelines.models.attention import blockwise_attention
 from pipelines.models.sizes import flops_per_token
 from pipelines.pretraining.peak import matmul_peak
-from pipelines.tokens.tokenizer import TokenizerConfig, tokenizer
 
-ARCHIVE = Path(__file__).resolve().parents[2] / "shared" / "data" / "prose" / "english-novels.tar.xz"
-VOCABULARY = 8192
 LENGTH = 512
 BATCH = 8
 MICRO_BATCH = 4
-DOCUMENT_CHARACTERS = 20_000
-CHARACTERS = 4_000_000
-"""Some million tokens, which is more than is trained on."""
 SHAPES = [(8, 6, 6, 512, 64), (8, 12, 12, 512, 32), (8, 3, 3, 512, 128), (8, 6, 2, 512, 64)] + [
     (2, heads, heads, 2048, 384 // heads) for heads in (6, 12, 3)
 ]
 """Batch, heads, key heads, length and head width of attention alone."""
-
-
-def novels() -> list[str]:
-    """Return the beginning of the novels, in pieces."""
-    text = ""
-    with tarfile.open(ARCHIVE) as archive:
-        for member in sorted(archive.getmembers(), key=lambda item: item.name):
-            file = archive.extractfile(member) if member.isfile() and member.name.endswith(".txt") else None
-            text += file.read().decode("utf-8", "replace") if file else ""
-            if len(text) > CHARACTERS:
-                break
-    return [text[at : at + DOCUMENT_CHARACTERS] for at in range(0, CHARACTERS, DOCUMENT_CHARACTERS)]
-
-
-def write_windows(folder: Path) -> Path:
-    """Train a tokenizer with our stage, and write the text's ids in windows; return their file."""
-    from support.near_duplicates import write
-
-    texts = novels()
-    write(texts, folder / "documents")
-    tokenizer(TokenizerConfig(vocab_size=VOCABULARY), documents=folder / "documents", out=folder / "out")
-    found = next((folder / "out").rglob("tokenizer.json"))
-    encoder = Tokenizer.from_file(str(found))
-    ids = np.concatenate([np.array([0, *row.ids], np.uint16) for row in encoder.encode_batch(texts)])
-    windows = np.lib.stride_tricks.sliding_window_view(ids, LENGTH + 1)[::LENGTH]
-    np.save(folder / "windows.npy", windows[np.random.default_rng(0).permutation(len(windows))])
-    return folder / "windows.npy"
 
 
 def attentions(dtype: torch.dtype, runs: int) -> list[tuple[str, float]]:
@@ -123,7 +88,7 @@ def main(*, short: bool) -> int:
     versions = {name: metadata.version(name) for name in ("torch", "transformers", "accelerate")}
     print(f"{threads} threads, {dtype} for all" + ("" if bf16 else ", as this CPU has no bf16 products"), versions)
     with tempfile.TemporaryDirectory() as folder:
-        data = write_windows(Path(folder))
+        data = write_windows(Path(folder), LENGTH).train
         peak = matmul_peak("cpu", dtype)
         runners = race(specs(data, "bf16" if bf16 else "fp32", *((2, 1) if short else (5, 3))), threads)
     peak = max(peak, matmul_peak("cpu", dtype))

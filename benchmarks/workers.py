@@ -33,7 +33,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ROUNDS = 3
 MEGABYTE = 1_000_000
 PAGE_WORDS = 400
-CORPUS_MEGABYTES = int(os.environ.get("WORKERS_MEGABYTES", "60"))
+CORPUS_MEGABYTES = int(os.environ.get("WORKERS_MEGABYTES", "160"))
 SHARDS = 40
 SPIN = "for number in range(30_000_000): number * number"
 

@@ -1,15 +1,17 @@
 """`gristmill artifacts`: what the store holds, whether it is sound, and what may go."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 from rich.table import Table
 
-from deployments.options import JsonOption, StoreOption, open_store
+from deployments.options import JsonOption, MirrorOption, Options, StoreOption, open_store
 from deployments.tables import console, print_json
 from pipelines.artifacts.collect import collect, sweep
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.manifest import Manifest
+from pipelines.artifacts.mirror import Mirror
 from pipelines.artifacts.progress import track
 from pipelines.artifacts.store import Store
 
@@ -58,6 +60,54 @@ def verify(key: str | None = None, *, store: StoreOption = None, as_json: JsonOp
     if damaged:
         name, files = next(iter(damaged.items()))
         raise StageFailed(f"artifacts: {name} is damaged ({files[0]}); it is quarantined, run the recipe again")
+
+
+@app.command
+def push(
+    key: str | None = None, *, mirror: MirrorOption = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Send artifacts to the mirror, all or one; what it has is not sent again."""
+    opened, place = _mirrored(store, mirror)
+    done = {"sent": 0, "there": 0, "failed": 0}
+    for item in [_named(opened, key)] if key else opened.manifests():
+        done[place.push(opened.folder(item.stage, item.key), item, item.stage)] += 1
+    _tell_mirrored(done, "artifacts push", as_json)
+
+
+@app.command
+def pull(
+    key: str | None = None, *, mirror: MirrorOption = None, store: StoreOption = None, as_json: JsonOption = False
+) -> None:
+    """Fetch artifacts from the mirror, all or one; KEY may be its first digits."""
+    opened, place = _mirrored(store, mirror)
+    opened.prepare()
+    names = [name for name in place.names() if name[1].startswith(key or "")]
+    if key and len(names) != 1:
+        raise UserError(f"key: {key!r} fits {len(names)} artifacts of the mirror {place.uri!r}; give all of its digits")
+    done = {"fetched": 0, "there": 0, "failed": 0}
+    for stage, found in names:
+        with opened.lock(stage, found) as lease:
+            if opened.find(stage, found):
+                done["there"] += 1
+            else:
+                done["fetched" if place.pull(opened, stage, found, stage, lease.check) else "failed"] += 1
+    _tell_mirrored(done, "artifacts pull", as_json)
+
+
+def _mirrored(store: Path | None, mirror: str | None) -> tuple[Store, Mirror]:
+    opened = Options(store=store, mirror=mirror).open_store()
+    if opened.mirror is None:
+        raise UserError("--mirror: none is given; name a folder or URI, or set GRISTMILL_MIRROR")
+    return opened, opened.mirror
+
+
+def _tell_mirrored(done: dict[str, int], what: str, as_json: bool) -> None:
+    if as_json:
+        print_json(done)
+    else:
+        console().print(", ".join(f"{count} {name}" for name, count in done.items()))
+    if done["failed"]:
+        raise StageFailed(f"{what}: {done['failed']} of {sum(done.values())} failed; run it again to go on")
 
 
 @app.command

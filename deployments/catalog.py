@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.stage import StageConfig
-from pipelines.config import DedupOnlyConfig, FullConfig, PrepareCorpusConfig
+from pipelines.config import DedupOnlyConfig, EvaluateAndPromoteConfig, FullConfig, PrepareCorpusConfig, RetrainConfig
 
 POOL = "gristmill"
 """The work pool of the hosts that run flows, one process worker a host."""
@@ -51,6 +51,21 @@ ROWS = (
         cron="0 2 * * *",
         queue="data",
         overlap="skip",
+    ),
+    Row(
+        "retrain",
+        "flows.retrain:retrain",
+        RetrainConfig,
+        "The served model trained on with what is new in a crawl: weekly, and when a new corpus is announced.",
+        cron="0 4 * * 0",
+        event=CORPUS_PUBLISHED,
+        overlap="skip",
+    ),
+    Row(
+        "evaluate-and-promote",
+        "flows.release:evaluate_and_promote",
+        EvaluateAndPromoteConfig,
+        "A packaged model set against the served one, and served if it passes every gate.",
     ),
     Row("stage", "flows.stage:stage", FullConfig, "Any one stage of a full run, by name.", at_once=None),
 )

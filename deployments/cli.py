@@ -1,6 +1,5 @@
 """The command line: one word a thing, one line an error."""
 
-import json
 import logging
 import os
 import sys
@@ -10,17 +9,17 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from deployments import artifacts
+from deployments import artifacts, promotion
 from deployments.catalog import NAMES, chosen
 from deployments.options import JsonOption, Options, StoreOption, open_store, planned, product_named
 from deployments.prefect_settings import CLIENT, COMMAND, apply
 from deployments.tables import console, plan_rows, print_json, print_plan, print_results, print_trace, result_rows
-from pipelines.artifacts.collect import run_records
+from pipelines.artifacts import registry
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.nodes import node_named
 from pipelines.artifacts.progress import say
 from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, record_run, tell, until_sound
-from pipelines.artifacts.store import Store
+from pipelines.evaluation.promotion import newest
 from pipelines.products import PRODUCTS
 from pipelines.recipes import RECIPES, as_yaml
 
@@ -30,6 +29,8 @@ app = App(
     version_flags=["--version"],
 )
 app.command(artifacts.app)
+app.command(promotion.promote)
+app.command(promotion.rollback)
 OPTIONS = Options()
 Flow = Annotated[str, Parameter(help="; ".join(f"{name}: {item.purpose}" for name, item in PRODUCTS.items()) + ".")]
 
@@ -47,6 +48,7 @@ def run(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
     _, part = planned(product, config, store)  # a source that does not exist is named before anything starts
     os.environ["GRISTMILL_STORE"] = str(store.root)
     apply(COMMAND)
+    os.environ["GRISTMILL_MIRROR"] = store.mirror.uri if store.mirror else ""
     from deployments.flow_run import run_flow
 
     results = run_flow(product.name, part)
@@ -147,7 +149,7 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Print where the newest run's report is, or copy it to --out."""
-    found = _newest(open_store(store), "report") / "log" / "report.html"
+    found = newest(open_store(store), "report") / "log" / "report.html"
     if out is not None:
         try:
             out.write_bytes(found.read_bytes())
@@ -161,18 +163,29 @@ def report(
 
 @app.command
 def serve(
-    bundle: Annotated[Path | None, Parameter(help="A bundle's folder; default: the newest run's.")] = None,
+    bundle: Annotated[Path | None, Parameter(help="A bundle's folder; default: the promoted one, followed.")] = None,
     *,
     host: Annotated[str, Parameter(help="Another host than loopback needs GRISTMILL_API_KEY.")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="0 takes a free one.")] = 8000,
     precision: Annotated[str | None, Parameter(help="full, int8 or int4; default: the bundle's own.")] = None,
     store: StoreOption = None,
 ) -> None:
-    """Serve a bundle as an OpenAI-compatible endpoint until Ctrl-C: chat, completions, models, health."""
+    """Serve a bundle as an OpenAI-compatible endpoint until Ctrl-C: chat, completions, models, health.
+
+    Without BUNDLE it serves what is promoted and goes over to each model that is promoted next, without dropping a
+    request; until a first one is, it serves the newest run's.
+    """
     from pipelines.serving.serve import serve as serve_bundle
 
-    folder = bundle or _newest(open_store(store), "package") / "bundle"
-    serve_bundle(folder, host, port, precision, ready=lambda url: say(f"serving {folder} at {url}/v1; Ctrl-C stops it"))
+    opened = open_store(store)
+    promoted = None if bundle else registry.current(opened)
+    folder = bundle or (promoted.bundle(opened) if promoted else newest(opened, "package") / "bundle")
+    follow = None if bundle else opened
+    told = "follows what is promoted; " if follow else ""
+    ready = f"{told}Ctrl-C stops it"
+    serve_bundle(
+        folder, host, port, precision, follow=follow, ready=lambda url: say(f"serving {folder} at {url}/v1; {ready}")
+    )
 
 
 @app.command
@@ -217,15 +230,6 @@ def deploy(
     from deployments.deploy import deploy as serve_deployments
 
     serve_deployments(rows, recipe, pool, at_once)
-
-
-def _newest(store: Store, stage_name: str) -> Path:
-    for record in run_records(store):
-        for node in json.loads(record.read_text())["nodes"]:
-            folder = store.folder(stage_name, node["key"])
-            if node["stage"] == stage_name and store.find(stage_name, node["key"]):
-                return folder
-    raise UserError(f"store: {str(store.root)!r} has no {stage_name} of a finished run; run gristmill run first")
 
 
 def _print_products(results: list[NodeResult]) -> None:

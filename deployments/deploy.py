@@ -1,6 +1,7 @@
 """`gristmill deploy`: rows of the catalog registered at the server, and served by this process or left to a pool."""
 
 import asyncio
+import signal
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy, WorkerStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
-from prefect.exceptions import ObjectNotFound, TerminationSignal
+from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
@@ -36,7 +37,7 @@ def deploy(rows: Iterable[Row], recipe: FullConfig, pool: str | None, at_once: i
     made = [as_deployment(row, recipe, pool) for row in rows]
     try:
         asyncio.run(_register(made, pool) if pool else _serve(made, url, at_once))
-    except (KeyboardInterrupt, TerminationSignal):
+    except KeyboardInterrupt:
         return
 
 
@@ -75,8 +76,16 @@ def _trigger(row: Row) -> DeploymentEventTrigger:
     return DeploymentEventTrigger(name=f"gristmill: {row.event} starts {row.name}", expect={str(row.event)})
 
 
+class ServingRunner(Runner):
+    """A runner that SIGTERM ends as Ctrl-C does: its schedules are paused, as nobody is left to run them."""
+
+    def handle_sigterm(self, *_: Any, **__: Any) -> None:
+        """Interrupt the loop that the runner runs in."""
+        signal.raise_signal(signal.SIGINT)
+
+
 async def _serve(made: list[RunnerDeployment], url: str, at_once: int) -> None:
-    runner = Runner(limit=at_once)
+    runner = ServingRunner(limit=at_once)
     for deployment in made:
         await runner.aadd_deployment(deployment)
     names = ", ".join(deployment.name for deployment in made)

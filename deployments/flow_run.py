@@ -22,6 +22,8 @@ FLOWS = {
     "pretrain": "flows.training:pretrain",
     "post-train": "flows.training:post_train",
     "release": "flows.release:release",
+    "retrain": "flows.retrain:retrain",
+    "evaluate-and-promote": "flows.release:evaluate_and_promote",
 }
 """Entrypoints by name. Prefect makes a flow's form when its module is imported, 0.2 s each: only the one asked for."""
 
@@ -37,6 +39,10 @@ def run_flow(name: str, config: StageConfig) -> list[NodeResult]:
     """Run the flow in this process and return what happened at each node; raise what it failed with."""
     if url := api_url():
         check_server(url)
+    else:
+        from deployments.temporary_server import GuardedServer  # loading a server takes a second
+
+        GuardedServer()
     try:
         with tags(WATCHED_TAG):
             state: State[Any] = flow_named(name)(config, return_state=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.run import Planner
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
@@ -19,6 +20,14 @@ from pipelines.settings import parse_setting, with_settings
 
 StoreOption = Annotated[
     Path | None, Parameter(help="Where artifacts are kept; default $GRISTMILL_STORE or ./artifacts.")
+]
+
+MirrorOption = Annotated[
+    str | None,
+    Parameter(
+        help="Where finished artifacts are kept as well, a folder or any fsspec URI: asked before a stage is built, "
+        "filled after; default $GRISTMILL_MIRROR, or none."
+    ),
 ]
 
 JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON for machines.", negative="")]
@@ -34,6 +43,7 @@ class Options:
         tuple[str, ...], Parameter(help="Change one field, as in `--set pretrain.max_steps=200`; may be repeated.")
     ] = ()
     store: StoreOption = None
+    mirror: MirrorOption = None
     json: Annotated[bool, Parameter(help="Print JSON for machines.", negative="")] = False
 
     def config(self) -> FullConfig:
@@ -41,8 +51,10 @@ class Options:
         return with_settings(load_recipe(self.recipe), dict(parse_setting(text) for text in self.set))
 
     def open_store(self) -> Store:
-        """Return the store."""
-        return open_store(self.store)
+        """Return the store with its mirror."""
+        store = open_store(self.store)
+        store.mirror = mirror_at(self.mirror or os.environ.get("GRISTMILL_MIRROR"), store.root)
+        return store
 
 
 def open_store(folder: Path | None) -> Store:

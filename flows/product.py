@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from prefect import Task
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
@@ -14,8 +15,10 @@ import tasks.data
 import tasks.release
 import tasks.training
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.nodes import node_named
-from pipelines.artifacts.run import NodeResult, Planner, needed_for, record_run, tell, until_sound
+from pipelines.artifacts.progress import say
+from pipelines.artifacts.run import NodeResult, Outcome, Planner, needed_for, record_run, tell, until_sound
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
@@ -32,19 +35,22 @@ TASKS: dict[str, StageTask] = {
 
 
 def default_store() -> Store:
-    """Return the store that the environment names, or `./artifacts`."""
-    return Store(Path(os.environ.get("GRISTMILL_STORE", "artifacts")))
+    """Return the store that the environment names, or `./artifacts`, with the mirror that it names."""
+    root = Path(os.environ.get("GRISTMILL_STORE", "artifacts"))
+    return Store(root, mirror_at(os.environ.get("GRISTMILL_MIRROR"), root))
 
 
 def run_product(name: str, given: object, node: str | None = None) -> State[list[NodeResult]]:
-    """Walk the product as tasks of the running flow; return a failed state with one line where a stage fails.
+    """Walk the product as tasks of the running flow, then act on what they made where the product does.
 
     With `node` only that one is built, and what it needs. `given` is the product's config, or the parameters that
-    Prefect has stored for one: it is checked here, so that a run refuses with a line what it cannot take.
+    Prefect has stored for one: it is checked here, so that a run refuses with a line what it cannot take. Returns a
+    failed state with one line where a stage fails. A run that ends in an action is Completed under the name of its
+    outcome, a refused promotion too: the run did what it is for.
     """
-    store = default_store()
-    product = PRODUCTS[name]
+    store, product = default_store(), PRODUCTS[name]
     run = PrefectRun(store, tasks=TASKS, on_end=tell)
+    outcome: Outcome | None = None
     try:
         config = accepted(product.config, given)
         store.prepare()
@@ -53,13 +59,18 @@ def run_product(name: str, given: object, node: str | None = None) -> State[list
             product.wire(config, planner)
             run.only = needed_for(node_named(node, planner), planner.rows)
         with ended_with_runner(), run:
-            until_sound(lambda: product.wire(config, run), run)
+            done = until_sound(lambda: product.wire(config, run), run)
+            outcome = product.act(store, config, done) if product.act and node is None else None
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
     finally:
         if run.results:  # what a failed run has built is kept by gc as well
             record_run(store, name if node is None else f"stage-{node}", run.results)
     show_run(name if node is None else f"{name}, {node}", config, run.results, flow_run_name())
+    if outcome:
+        say(f"{outcome.name}: {outcome.line}")
+        create_markdown_artifact(key="decision", markdown=outcome.markdown, description=outcome.line)
+        return Completed(name=outcome.name, message=outcome.line, data=run.results)
     return Completed(message=f"{len(run.results)} stages", data=run.results)
 
 

@@ -13,11 +13,14 @@ from pipelines.corpus.annotate import AnnotateConfig
 from pipelines.corpus.audit import AuditConfig
 from pipelines.corpus.decontaminate import DecontaminateConfig
 from pipelines.corpus.dedup import DedupConfig
+from pipelines.corpus.drift import DriftConfig
 from pipelines.corpus.examples import ExamplesConfig
 from pipelines.corpus.filter import FilterConfig
 from pipelines.corpus.ingest import IngestConfig
 from pipelines.corpus.train_toxicity import TrainToxicityConfig
+from pipelines.evaluation.compare import CompareConfig
 from pipelines.evaluation.evaluate import EvaluateConfig
+from pipelines.evaluation.promotion import PromoteConfig
 from pipelines.finetuning.chat import ChatConfig
 from pipelines.finetuning.sft import SFTConfig
 from pipelines.pretraining.pretrain import PretrainConfig
@@ -115,7 +118,58 @@ class ReleaseConfig(PostTrainConfig):
     package: PackageConfig = Field(PackageConfig(), description="The bundle.")
 
 
-class FullConfig(ReleaseConfig):
-    """From a crawl to a packaged model with a report."""
+class EvaluateAndPromoteConfig(StageConfig):
+    """Hold a packaged model against the one that is served, and serve the better."""
+
+    model_config = ConfigDict(title="Evaluation and promotion")
+    compare: CompareConfig = Field(CompareConfig(), description="Paired intervals of what was gained and lost.")
+    promote: PromoteConfig = Field(PromoteConfig(), description="Which packaged model, and the gates before it.")
+
+
+class DriftNodes(StageConfig):
+    """The comparisons of new documents with those that the current model was made of."""
+
+    model_config = ConfigDict(title="Drift")
+    crawl: DriftConfig = Field(DriftConfig(), description="The crawl as it was read, before anything is filtered.")
+    corpus: DriftConfig = Field(DriftConfig(), description="What is left to train on, and how the model reads it.")
+
+
+class RetrainingConfig(StageConfig):
+    """What is worth a retraining, and how much of the old corpora is seen again."""
+
+    model_config = ConfigDict(title="Retraining")
+    min_documents: int = Field(100, ge=2, description="Fewer new documents than this are nothing new.")
+    min_tokens: int = Field(100_000, ge=1, description="Fewer new tokens than this are nothing new.")
+    replay_share: float = Field(
+        0.3, ge=0, le=0.99, description="Share of the samples that come from the corpora of the current model."
+    )
+
+
+class RetrainConfig(PrepareCorpusConfig, EvaluateAndPromoteConfig):
+    """Train the current model on with new data. Its tokenizer, its examples and what it is scored on stay."""
+
+    model_config = ConfigDict(title="Retraining run")
+    drift: DriftNodes = Field(DriftNodes(), description="How new data may differ from the old.")
+    retraining: RetrainingConfig = Field(RetrainingConfig(), description="What is worth it, and the replay.")
+    shard: ShardConfig = Field(ShardConfig(), description="Token shards of the new documents.")
+    pretrain: PretrainConfig = Field(
+        PretrainConfig(), description="The training loop, which goes on from the current model."
+    )
+    chat: ChatConfig = Field(ChatConfig(), description="The chat template.")
+    sft: SFTConfig = Field(SFTConfig(), description="Supervised fine-tuning.")
+    reward: RewardConfig = Field(RewardConfig(), description="The reward model.")
+    align: AlignConfig = Field(AlignConfig(), description="Preference optimisation.")
+    target: Target = Field("aligned", description="Which model is evaluated, quantized and packaged.")
+    evaluate: EvaluateNodes = Field(EvaluateNodes(), description="Scores of both models, by the node of the target.")
+    quantize: QuantizeNodes = Field(QuantizeNodes(), description="INT8 and INT4.")
+    package: PackageConfig = Field(PackageConfig(), description="The bundle.")
+
+
+class FullConfig(ReleaseConfig, EvaluateAndPromoteConfig):
+    """From a crawl to a packaged model with a report; as a recipe, also how that model is trained on."""
 
     model_config = ConfigDict(title="Full run")
+    drift: DriftNodes = Field(DriftNodes(), description="For retraining: how new data may differ from the old.")
+    retraining: RetrainingConfig = Field(
+        RetrainingConfig(), description="For retraining: what is worth it, and the replay."
+    )

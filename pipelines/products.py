@@ -4,36 +4,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipelines.alignment.align import ALIGN
-from pipelines.alignment.reward import REWARD
-from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
-from pipelines.artifacts.run import Run
+from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
+from pipelines.artifacts.store import Store
 from pipelines.compression.distill import DISTILL
-from pipelines.compression.quantize import QUANTIZE
 from pipelines.config import (
     DedupOnlyConfig,
+    EvaluateAndPromoteConfig,
     FullConfig,
     PostTrainConfig,
     PrepareCorpusConfig,
     PretrainProductConfig,
     ReleaseConfig,
+    RetrainConfig,
 )
-from pipelines.corpus.annotate import ANNOTATE
 from pipelines.corpus.audit import AUDIT
 from pipelines.corpus.decontaminate import DECONTAMINATE
 from pipelines.corpus.dedup import DEDUP
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
-from pipelines.corpus.ingest import INGEST
-from pipelines.corpus.train_toxicity import TRAIN_TOXICITY
 from pipelines.evaluation.evaluate import EVALUATE
-from pipelines.finetuning.chat import CHAT
-from pipelines.finetuning.sft import SFT
+from pipelines.evaluation.promotion import evaluate_and_promote, promote
+from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.pretrain import PRETRAIN
 from pipelines.reporting.report import REPORT
-from pipelines.serving.package import PACKAGE
+from pipelines.retraining import conclude_retraining, retrain
 from pipelines.tokens.export_shards import EXPORT_SHARDS
 from pipelines.tokens.shard import SHARD
 from pipelines.tokens.tokenizer import TOKENIZER
@@ -90,7 +86,7 @@ class Released:
 
 def dedup_only(config: DedupOnlyConfig, run: Run) -> Artifact:
     """Read a crawl, keep one document of each cluster of duplicates, and report."""
-    _, crawled = _crawl(config, run)
+    _, crawled = crawl(config, run)
     unique = run(DEDUP, config.dedup, documents=crawled["documents"])
     return run(
         REPORT,
@@ -101,21 +97,11 @@ def dedup_only(config: DedupOnlyConfig, run: Run) -> Artifact:
     )
 
 
-def _crawl(config: DedupOnlyConfig, run: Run) -> tuple[Artifact | None, Artifact]:
-    """Return the examples, where the source is made of their objects, and the documents."""
-    if config.ingest.source.kind != "docs":
-        return None, run(INGEST, config.ingest)
-    examples = run(EXAMPLES, config.examples)
-    return examples, run(INGEST, config.ingest, objects=examples["objects"])
-
-
 def prepare_corpus(config: PrepareCorpusConfig, run: Run) -> Corpus:
     """Make a clean corpus: scored, filtered, deduplicated and free of the evaluation's items."""
-    examples, crawled = _crawl(config, run)
+    examples, crawled = crawl(config, run)
     examples = examples or run(EXAMPLES, config.examples)
-    trained = run(TRAIN_TOXICITY, config.train_toxicity) if config.train_toxicity.sets else None
-    weights = trained["weights"] if trained else None
-    scored = run(ANNOTATE, config.annotate, documents=crawled["documents"], classifier=weights)
+    scored = annotated(config, run, crawled)
     filtered = run(FILTER, config.filter, documents=scored["documents"])
     unique = run(DEDUP, config.dedup, documents=filtered["documents"])
     clean = run(
@@ -150,7 +136,7 @@ def _corpus_facts(corpus: Corpus) -> dict[str, Output]:
 
 def pretrain(config: PretrainProductConfig, run: Run) -> Base:
     """Train a base model on the clean corpus and score it."""
-    _evaluation_sets_are_searched_for(config)
+    evaluation_sets_are_searched_for(config)
     corpus = prepare_corpus(config, run)
     tokenizer = run(TOKENIZER, config.tokenizer, documents=corpus.clean["documents"])
     shards = run(SHARD, config.shard, documents=corpus.clean["documents"], tokenizer=tokenizer["tokenizer"])
@@ -176,34 +162,10 @@ def pretrain(config: PretrainProductConfig, run: Run) -> Base:
     return Base(corpus, tokenizer, shards, exported, model, scores)
 
 
-def _evaluation_sets_are_searched_for(config: PretrainProductConfig) -> None:
-    """Raise UserError where a mirror's benchmarks are scored and the corpus is not searched for their items."""
-    for name in type(config.evaluate).model_fields:
-        node = getattr(config.evaluate, name)
-        if node.tasks and node.mirror and node.mirror != config.decontaminate.mirror:
-            raise UserError(
-                f"decontaminate.mirror: {str(config.decontaminate.mirror)!r} is not the mirror of evaluate.{name}, "
-                f"{str(node.mirror)!r}, whose items would stay in the corpus; set both to the same folder"
-            )
-
-
 def post_train(config: PostTrainConfig, run: Run) -> PostTrained:
     """Teach the base model to answer, and to prefer right answers."""
     base = pretrain(config, run)
-    examples = base.corpus.examples
-    template = run(CHAT, config.chat)
-    sft = run(
-        SFT,
-        config.sft,
-        model=base.model["model"],
-        template=template["template"],
-        instructions=examples["instructions"],
-    )
-    reward = None
-    if config.align.method == "grpo" or config.reward.always:
-        reward = run(REWARD, config.reward, model=sft["model"], preferences=examples["preferences"])
-    judge = reward["model"] if reward and config.align.method == "grpo" else None
-    aligned = run(ALIGN, config.align, model=sft["model"], preferences=examples["preferences"], reward=judge)
+    sft, reward, aligned = post_trained(config, run, base.model, base.corpus.examples)
     return PostTrained(base, sft, reward, aligned)
 
 
@@ -231,16 +193,7 @@ def release(config: ReleaseConfig, run: Run) -> Released:
             questions=examples["questions"],
         )
     target, heldout = models[config.target]["model"], base.shards["heldout"]
-    int8 = run(QUANTIZE, config.quantize.int8, node="quantize.int8", model=target, heldout=heldout)
-    int4 = run(QUANTIZE, config.quantize.int4, node="quantize.int4", model=target, heldout=heldout)
-    bundle = run(
-        PACKAGE,
-        config.package,
-        model=target,
-        int8=int8["model"],
-        int4=int4["model"],
-        scores=scores[config.target]["scores"],
-    )
+    int8, int4, bundle = packaged(config, run, target, heldout, scores[config.target]["scores"])
     return Released(trained, student, scores, int8, int4, bundle)
 
 
@@ -275,6 +228,8 @@ class Product:
     config: type[StageConfig]
     wire: Callable[[Any, Run], object]
     purpose: str
+    act: Callable[[Store, Any, Any], Outcome] | None = None
+    """What is done once all its stages are, with what `wire` returned."""
 
 
 PRODUCTS = {
@@ -286,6 +241,20 @@ PRODUCTS = {
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
+        Product(
+            "retrain",
+            RetrainConfig,
+            retrain,
+            "the served model trained on with what is new in a crawl, through the gates",
+            act=conclude_retraining,
+        ),
+        Product(
+            "evaluate-and-promote",
+            EvaluateAndPromoteConfig,
+            evaluate_and_promote,
+            "the newest bundle against the served one, and the pointer moved if it passes every gate",
+            act=promote,
+        ),
     )
 }
 

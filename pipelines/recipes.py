@@ -32,10 +32,12 @@ DOCUMENTATION_NEAR_SHARE = 0.7
 drops 22, 0.6 drops 5, siblings, and 0.7 none. Of planted copies with a twentieth of the words changed 0.7
 finds 94%, with a tenth 73% (0.4: 99% and 93%); the held-out objects themselves are in no page to begin with."""
 SMALL_EVALUATION: dict[str, object] = {
-    "heldout_tokens": 4096,
+    "heldout_tokens": 12288,
     "questions": 40,
     "few_shot": 0,
     "bias_templates": 8,
+    "toxicity_prompts": 16,
+    "toxicity_tokens": 16,
     "samples": 2,
     "sample_tokens": 24,
 }
@@ -43,6 +45,7 @@ DEMO_EVALUATION: dict[str, object] = {
     "heldout_tokens": 16384,
     "questions": 200,
     "bias_templates": 40,
+    "toxicity_prompts": 64,
     "samples": 6,
     "sample_tokens": 48,
 }
@@ -70,6 +73,7 @@ def smoke() -> FullConfig:
             **{f"evaluate.{node}.{field}": value for node in MODELS for field, value in SMALL_EVALUATION.items()},
             **{f"quantize.{node}": {"windows": 8, "window_tokens": 128, "dtype": "float32"} for node in BITS},
             "package": {"licence": "apache-2.0", "dtype": "float32"},
+            "retraining": {"min_documents": 20, "min_tokens": 2_000},
         },
     )
 
@@ -116,6 +120,7 @@ def small() -> FullConfig:
             **{f"evaluate.{node}.device": "cuda" for node in MODELS},
             **{f"quantize.{node}": {"dtype": "bfloat16", "device": "cuda"} for node in BITS},
             "package.dtype": "bfloat16",
+            "retraining": {"min_documents": 1_000, "min_tokens": 10_000_000},
         },
     )
 

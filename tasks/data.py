@@ -4,6 +4,7 @@ from pipelines.corpus.annotate import ANNOTATE
 from pipelines.corpus.audit import AUDIT
 from pipelines.corpus.decontaminate import DECONTAMINATE
 from pipelines.corpus.dedup import DEDUP
+from pipelines.corpus.drift import DRIFT
 from pipelines.corpus.examples import EXAMPLES
 from pipelines.corpus.filter import FILTER
 from pipelines.corpus.ingest import INGEST
@@ -21,6 +22,7 @@ filter_documents = as_task(FILTER)
 dedup = as_task(DEDUP)
 decontaminate = as_task(DECONTAMINATE)
 audit = as_task(AUDIT)
+drift = as_task(DRIFT)
 tokenizer = as_task(TOKENIZER)
 shard = as_task(SHARD)
 export_shards = as_task(EXPORT_SHARDS)

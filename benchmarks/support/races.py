@@ -25,6 +25,7 @@ class Runner:
     seconds: list[float] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
     memory: int = 0
+    heldout_nats: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -58,7 +59,7 @@ def race(specs: dict[str, Spec], threads: int) -> list[Runner]:
     for runner in runners:
         runner.tell()
         last = runner.hear() or sys.exit(f"{runner.name}: died at its end")
-        runner.losses, runner.memory = last["losses"], last["memory"]
+        runner.losses, runner.memory, runner.heldout_nats = last["losses"], last["memory"], last["heldout_nats"]
         runner.process.wait()
     return runners
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipelines.models.build import build
 from pipelines.pretraining.compiling import compile_blocks
@@ -49,6 +50,10 @@ class Spec:
     device: str
     data: str
     """File of ids, `[samples, sequence_length + 1]`."""
+    seed: int = 0
+    """Draws the first weights."""
+    heldout: str | None = None
+    """File of ids whose loss is told at the end."""
 
     @property
     def steps(self) -> int:
@@ -101,9 +106,9 @@ class Turns:
             self._since = time.perf_counter()
         self.step += 1
 
-    def end(self) -> None:
+    def end(self, model: Any) -> None:
         """Tell what is known at the end."""
-        row: dict[str, Any] = {"losses": self.losses}
+        row: dict[str, Any] = {"losses": self.losses, "heldout_nats": heldout_nats(self.spec, model)}
         row["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if self.spec.device == "cuda":
             row["memory"] = torch.cuda.max_memory_allocated()
@@ -111,6 +116,20 @@ class Turns:
 
     def _tell(self, row: dict[str, Any]) -> None:
         print(json.dumps(row), file=PROTOCOL, flush=True)
+
+
+def heldout_nats(spec: Spec, model: Any) -> float | None:
+    """Return the summed loss of the held-out windows by transformers' own forward pass; None where there are none."""
+    if spec.heldout is None:
+        return None
+    model.eval()
+    windows, total = torch.from_numpy(np.load(spec.heldout).astype(np.int64)), 0.0
+    with torch.no_grad():
+        for ids in torch.split(windows, spec.micro_batch):
+            logits = model(input_ids=ids[:, :-1].to(spec.device), use_cache=False).logits.float()
+            targets = ids[:, 1:].to(spec.device)
+            total += float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum"))
+    return total
 
 
 class Recorded:
@@ -231,14 +250,14 @@ ENGINES: dict[str, Callable[[Spec, Any, Turns], None]] = {"ours": ours, "plain":
 
 def main(spec: Spec) -> None:
     """Train from the same first weights as every other process of this benchmark."""
-    torch.manual_seed(0)
+    torch.manual_seed(spec.seed)
     config = spec.config()
     model = build(spec.size, spec.vocab_size, spec.sequence_length, attention=config.attention)  # type: ignore[arg-type]
     turns = Turns(spec)
     with redirect_stdout(sys.stderr):
         model.train()
         ENGINES[spec.engine](spec, model, turns)
-    turns.end()
+    turns.end(model)
 
 
 if __name__ == "__main__":

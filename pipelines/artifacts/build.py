@@ -19,8 +19,10 @@ from typing import Any
 from pipelines.artifacts.code import code_digest
 from pipelines.artifacts.errors import DamagedArtifact, StageFailed, TemporaryFault, UserError
 from pipelines.artifacts.key import identity_of, key_of
+from pipelines.artifacts.lease import Lease
 from pipelines.artifacts.manifest import Artifact, InputEntry, Manifest, Output
 from pipelines.artifacts.peak import PeakMemory
+from pipelines.artifacts.progress import say
 from pipelines.artifacts.slot import device_slots
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.artifacts.store import Store, hash_files, output_digests
@@ -51,13 +53,16 @@ def build(store: Store, stage: Stage, config: StageConfig, inputs: Mapping[str, 
     store.pins.save()
     key = key_of(identity)
     manifest = store.find(stage.name, key)
-    if manifest is None:
-        with store.lock(stage.name, key, waiting=f"{node}: another run is building {key[:12]}; waiting for it"):
+    hit = manifest is not None
+    while manifest is None:
+        with store.lock(stage.name, key, f"{node}: another run is building {key[:12]}; waiting for it") as lease:
             manifest = store.find(stage.name, key)
+            hit = manifest is not None
             if manifest is None:
-                manifest = _build_locked(store, stage, config, inputs, identity, key, node)
-                return Built(artifact_of(store, manifest, node), manifest, False, time.perf_counter() - started)
-    return Built(artifact_of(store, manifest, node), manifest, True, time.perf_counter() - started)
+                manifest, hit = _fetch_or_build(lease, store, stage, config, inputs, identity, key, node)
+    if not hit and store.mirror:
+        store.mirror.push(store.folder(stage.name, key), manifest, node)
+    return Built(artifact_of(store, manifest, node), manifest, hit, time.perf_counter() - started)
 
 
 def find_built(
@@ -79,7 +84,34 @@ def artifact_of(store: Store, manifest: Manifest, node: str) -> Artifact:
     return Artifact(manifest.stage, node, manifest.key, folder, manifest.outputs)
 
 
+def _fetch_or_build(
+    lease: Lease,
+    store: Store,
+    stage: Stage,
+    config: StageConfig,
+    inputs: Mapping[str, Output],
+    identity: dict[str, Any],
+    key: str,
+    node: str,
+) -> tuple[Manifest | None, bool]:
+    """Publish what the mirror has, or else build; return the manifest and whether it was fetched.
+
+    There is none where this host was silent for so long that another took the key over.
+    """
+    try:
+        fetched = store.mirror.pull(store, stage.name, key, node, lease.check) if store.mirror else None
+        if fetched:
+            return fetched, True
+        return _build_locked(lease, store, stage, config, inputs, identity, key, node), False
+    except Exception:
+        if lease.held():
+            raise
+        say(f"{node}: this host was silent for too long and another took {key[:12]} over; its artifact is used")
+        return None, False
+
+
 def _build_locked(
+    lease: Lease,
     store: Store,
     stage: Stage,
     config: StageConfig,
@@ -89,11 +121,11 @@ def _build_locked(
     node: str,
 ) -> Manifest:
     if store.folder(stage.name, key).exists():
+        lease.check()
         store.quarantine(stage.name, key)
     for output in inputs.values():
         check_input(store, output)
-    work = store.work(stage.name, key)
-    work.parent.mkdir(parents=True, exist_ok=True)
+    work = lease.work(store.work(stage.name, key).parent, resumable=stage.resumable)
     await_orphans(work)
     if not stage.resumable and work.exists():
         shutil.rmtree(work)
@@ -129,9 +161,9 @@ def _build_locked(
         built_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         host=platform.node(),
     )
+    lease.check()
     with _named_io(store, node):
-        store.publish(manifest, work)
-    return manifest
+        return store.publish(manifest, work)
 
 
 def check_input(store: Store, output: Output) -> None:

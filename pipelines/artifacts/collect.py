@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.lease import held_elsewhere
+from pipelines.artifacts.registry import kept as kept_by_registry
 from pipelines.artifacts.store import Store
 from pipelines.artifacts.work import read_progress
 
@@ -17,12 +19,12 @@ def run_records(store: Store) -> list[Path]:
     return sorted((store.root / ".runs").glob("[!.]*.json"), reverse=True)
 
 
-def _named(store: Store, value: object) -> list[tuple[str, str]]:
+def named_in(store: Store, value: object) -> list[tuple[str, str]]:
     """Return the artifacts that a config names by their path, such as the index of an earlier deduplication."""
     if isinstance(value, Mapping):
-        return [found for held in value.values() for found in _named(store, held)]
+        return [found for held in value.values() for found in named_in(store, held)]
     if isinstance(value, list):
-        return [found for held in value for found in _named(store, held)]
+        return [found for held in value for found in named_in(store, held)]
     if not isinstance(value, str) or "/" not in value:
         return []
     path, root = Path(value).absolute(), store.root.absolute()
@@ -31,10 +33,11 @@ def _named(store: Store, value: object) -> list[tuple[str, str]]:
 
 
 def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
-    """Return what may go, with sizes: all that is not reachable from the newest `keep_runs` runs.
+    """Return what may go, with sizes: all that is not reachable from the newest `keep_runs` runs or the registry.
 
     What those runs used stays, and all that it was built from, and all that was built since the newest of them: a run
-    may be under way. So does unfinished work with committed progress.
+    may be under way. So do the served model and the one that a rollback brings back, and unfinished work with
+    committed progress.
     """
     if keep_runs < 1:
         raise UserError(f"--keep-runs: {keep_runs} keeps nothing; give 1 or more")
@@ -42,15 +45,17 @@ def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
     manifests = {(item.stage, item.key): item for item in store.manifests()}
     records = [json.loads(path.read_text()) for path in run_records(store)[:keep_runs]]
     newest = records[0]["finished_at"] if records else ""
-    for record in records:
-        pending = [(node["stage"], node["key"]) for node in record["nodes"]]
-        pending += [name for name, item in manifests.items() if item.built_at >= newest]
+    for used in [
+        kept_by_registry(store),
+        *([(node["stage"], node["key"]) for node in item["nodes"]] for item in records),
+    ]:
+        pending = [*used, *(name for name, item in manifests.items() if item.built_at >= newest)]
         while pending:
             name = pending.pop()
             if name in manifests and name not in kept:
                 kept.add(name)
                 pending += [(entry.stage, entry.key) for entry in manifests[name].inputs.values()]
-                pending += _named(store, manifests[name].config)
+                pending += named_in(store, manifests[name].config)
     unused = [store.folder(stage, key) for stage, key in manifests if (stage, key) not in kept] if records else []
     work = [path for path in sorted((store.root / ".work").glob("*/*")) if path.is_dir() and _abandoned(store, path)]
     left = [*sorted((store.root / ".quarantine").glob("*/*")), *sorted(store.root.glob("[!.]*/.gone.*"))]
@@ -73,15 +78,20 @@ def sweep(store: Store, plan: list[tuple[Path, int]]) -> None:
 
 def _abandoned(store: Store, work: Path) -> bool:
     """Say whether nobody builds in this work directory and nothing in it would spare a later build anything."""
-    return read_progress(work) is None and not _locked(store, work)
+    stage, key = work.parent.name, work.name.split(".")[0]
+    going_on = work == store.work(stage, key) or work.name.endswith(".left")
+    return not (going_on and read_progress(work)) and not _locked(store, work)
 
 
 def _locked(store: Store, work: Path) -> bool:
-    """Say whether some process is building in this work directory."""
-    lock = store.root / ".locks" / work.parent.name / work.name
+    """Say whether some process is building in this work directory, here or on another host."""
+    stage, key = work.parent.name, work.name.split(".")[0]
+    lock = store.root / ".locks" / stage / key
+    if held_elsewhere(store.leases(stage, key)):
+        return True
     if not lock.exists():
         return False
-    with lock.open("rb") as handle:
+    with lock.open("r+b") as handle:  # NFS locks for writing only what is open for writing
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

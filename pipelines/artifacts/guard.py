@@ -47,8 +47,8 @@ def main() -> None:
     _end_as(status)
 
 
-def _watch(worker: int) -> int | None:
-    """Return the worker's status when it has ended; None when it did not in the grace after the starter was gone."""
+def _watch(worker: int) -> int:
+    """Return the worker's status when it has ended, by itself or by force after the grace."""
     signals, noted = os.pipe()
     for end in (signals, noted):
         os.set_blocking(end, False)
@@ -62,7 +62,8 @@ def _watch(worker: int) -> int | None:
     while (status := _reap(worker)) is None:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
-            return None
+            os.kill(worker, signal.SIGKILL)
+            return os.waitpid(worker, 0)[1]
         for handle, _ in poller.poll(None if left is None else left * 1000):
             if handle != signals:
                 poller.unregister(handle)
@@ -105,10 +106,8 @@ def _descendants(root: int) -> list[int]:
     return sorted(found - {root})
 
 
-def _end_as(status: int | None) -> None:
+def _end_as(status: int) -> None:
     """End this process as the worker ended, so that its starter sees which signal it was."""
-    if status is None:
-        status = signal.SIGKILL
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number != signal.SIGKILL:

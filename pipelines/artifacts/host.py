@@ -20,7 +20,7 @@ from pipelines.artifacts.guard import GRACE_SECONDS, KILL_SECONDS
 from pipelines.artifacts.job import Job, error_of, job_line
 from pipelines.artifacts.oom import oom_kills
 from pipelines.artifacts.progress import Sink, say, sink_here
-from pipelines.artifacts.secrets import redacted, secret_values
+from pipelines.artifacts.redaction import redacted, secret_values
 
 CODE = Path(__file__).resolve().parents[2]
 LONGEST_LINE = 8_000
@@ -161,10 +161,7 @@ class StageHost:
             self.hear(logging.INFO, text)
 
     def _log(self, level: int, name: str, text: str) -> None:
-        text = redacted(text, self._secrets)[:LONGEST_LINE]
-        if level >= logging.WARNING:  # what Python shows of a log that nobody has set up
-            say(text)
-        self.hear(level, f"{name}: {text}")
+        self.hear(level, redacted(f"{name}: {text}", self._secrets)[:LONGEST_LINE])
 
 
 class Lines:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.artifacts.errors import DamagedArtifact, EmptyOutput, StageFailed, TemporaryFault, UserError
 from pipelines.artifacts.manifest import Output
+from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
 
@@ -34,6 +35,7 @@ def job_line(job: Job) -> bytes:
     return _line(
         {
             "store": str(job.store.root.resolve()),
+            "mirror": job.store.mirror.uri if job.store.mirror else None,
             "module": job.stage.run.__module__,
             "stage": job.stage.name,
             "config": job.config.model_dump(mode="json"),
@@ -49,7 +51,8 @@ def read_job(line: bytes) -> Job:
     stage = stage_named(told["module"], told["stage"])
     inputs = {name: Output(**{**fields, "path": Path(fields["path"])}) for name, fields in told["inputs"].items()}
     config = stage.config.model_validate_json(json.dumps(told["config"]))
-    return Job(Store(Path(told["store"])), stage, config, inputs, told["node"])
+    root = Path(told["store"])
+    return Job(Store(root, mirror_at(told["mirror"], root)), stage, config, inputs, told["node"])
 
 
 def stage_named(module: str, name: str) -> Stage:

@@ -26,3 +26,27 @@ def ancestors(artifact: Path) -> list[Manifest]:
 
     visit(artifact.parent.name, artifact.name)
     return list(order.values())
+
+
+def nearest(artifact: Path) -> list[Manifest]:
+    """Return the manifest of the artifact and, of each stage behind it, of the one in the fewest steps.
+
+    A continued model has two of `pretrain` behind it: the nearer is its own. Of two in as many steps the input whose
+    name is first in the alphabet decides. Raises StageFailed when an ancestor has left the store.
+    """
+    found: dict[str, Manifest] = {}
+    seen: set[tuple[str, str]] = set()
+    level = [(artifact.parent.name, artifact.name)]
+    while level:
+        after: list[tuple[str, str]] = []
+        for stage, key in level:
+            if (stage, key) in seen:
+                continue
+            seen.add((stage, key))
+            manifest = read_manifest(artifact.parents[1] / stage / key)
+            if manifest is None:
+                raise StageFailed(f"lineage: {stage}/{key[:12]} is not in the store any more; run the recipe again")
+            found.setdefault(stage, manifest)
+            after += [(entry.stage, entry.key) for _, entry in sorted(manifest.inputs.items())]
+        level = after
+    return list(found.values())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from pipelines.artifacts.build import Built, build
 from pipelines.artifacts.errors import DamagedArtifact, StageFailed
@@ -21,6 +21,9 @@ from pipelines.artifacts.work import Progress, read_progress
 class Run(Protocol):
     """Brings a stage's artifact about, or plans to."""
 
+    store: Store
+    """Where the artifacts are, for a product that goes on from what was built before."""
+
     def __call__(
         self, stage: Stage, config: StageConfig, *, node: str | None = None, **inputs: Output | None
     ) -> Artifact:
@@ -28,8 +31,23 @@ class Run(Protocol):
         ...
 
 
+T = TypeVar("T")
 Product = Callable[..., object]
 """A function of a product's config and a `Run`."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a run that ends in an action, which is no artifact: never cached and never planned."""
+
+    name: str
+    """One word or two, such as Promoted or Refused; a flow run's state is called so."""
+    line: str
+    """One line for people."""
+    markdown: str
+    """A page for the run's report."""
+    facts: Mapping[str, Any]
+    """The same for machines."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +89,11 @@ class Planner:
             return self._waits(node, stage, waiting, needs, identity)
         key = key_of(identity)
         manifest = self.store.find(stage.name, key)
+        state, why = "hit", ""
+        if manifest is None and self.store.mirror:
+            manifest, state, why = self.store.mirror.known(stage.name, key), "miss", "in the mirror"
         if manifest is not None:
-            self.rows.append(Row(node, stage.name, "hit", "", key, None, needs, stage, ()))
+            self.rows.append(Row(node, stage.name, state, why, key, None, needs, stage, ()))
             artifact = Artifact(stage.name, node, key, self.store.folder(stage.name, key), manifest.outputs)
         else:
             changes = self.changes(stage, identity)
@@ -164,7 +185,7 @@ def tell(result: NodeResult) -> None:
     say(f"{result.node}: {'hit' if result.hit else f'built in {result.seconds:.1f} s'}")
 
 
-def until_sound(walk: Callable[[], object], run: LocalRun, attempts: int = 20) -> None:
+def until_sound(walk: Callable[[], T], run: LocalRun, attempts: int = 20) -> T:
     """Walk a product again as long as a damaged input was found and quarantined: its stage then builds it anew.
 
     Twenty is more than a product has nodes, so that a disk which damages everything is told and not fought for ever.
@@ -172,13 +193,12 @@ def until_sound(walk: Callable[[], object], run: LocalRun, attempts: int = 20) -
     for attempt in range(attempts):
         run.results.clear()
         try:
-            walk()
+            return walk()
         except DamagedArtifact as error:
             if attempt == attempts - 1:
                 raise StageFailed(f"{error} (for the {attempts}th time: check the disk)") from error
             say(str(error))
-        else:
-            return
+    raise AssertionError("the last attempt returns or raises")
 
 
 def record_run(store: Store, product: str, results: list[NodeResult]) -> Path:
@@ -211,7 +231,7 @@ def needed_for(node: str, rows: list[Row]) -> set[str]:
     needed, pending = set(), [node]
     while pending:
         name = pending.pop()
-        if name not in needed:
+        if name in by_name and name not in needed:  # what a champion brings is no node of the plan
             needed.add(name)
             pending += by_name[name].needs
     return needed

@@ -87,7 +87,10 @@ def _slot(name: str, node: str) -> Iterator[None]:
 
 
 def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UserError(f"{str(path)!r}: cannot be opened as a lock ({error.strerror}); remove it") from error
 
 
 def _holder(path: Path) -> str:

@@ -1,5 +1,6 @@
 """The store: `<stage>/<key>/`, published whole or not at all, and the only cache of the system."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -8,17 +9,27 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from pipelines.artifacts.canonical import digest_of as key_of
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.lease import Lease, leased, work_name
 from pipelines.artifacts.manifest import MANIFEST, FileEntry, Manifest
 from pipelines.artifacts.pins import PinCache, file_digest
 from pipelines.artifacts.work import PROGRESS, fsync_dir
 
+if TYPE_CHECKING:
+    from pipelines.artifacts.mirror import Mirror
+
 UNDIGESTED = "log"
 """The output that holds timings, rates, dates and host: it has no digest and no consumer's key depends on it."""
+
+REGISTRY = "registry"
+"""The folder beside the stages' that says which model is served; it holds no artifacts."""
+OCCUPIED = {errno.ENOTEMPTY, errno.EEXIST}
+"""What a rename says where a folder with files in it has the name."""
 
 SPARE_BYTES = 256 << 20
 """Free space below which no stage is started: a smoke run writes less, and a full disk is named before the work."""
@@ -27,8 +38,8 @@ SPARE_BYTES = 256 << 20
 class Store:
     """A folder of artifacts. Several processes may use it at once; one that is killed leaves nothing half-done."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, mirror: "Mirror | None" = None) -> None:
+        self.root, self.mirror = root, mirror
         self.pins = PinCache(root / ".pins.json")
 
     def folder(self, stage: str, key: str) -> Path:
@@ -37,7 +48,11 @@ class Store:
 
     def work(self, stage: str, key: str) -> Path:
         """Return where the artifact is built."""
-        return self.root / ".work" / stage / key
+        return self.root / ".work" / stage / work_name(self.leases(stage, key))
+
+    def leases(self, stage: str, key: str) -> Path:
+        """Return where the hosts that hold the key, one after the other, leave their records."""
+        return self.root / ".leases" / stage / key
 
     def prepare(self) -> None:
         """Make the store's folder; raise UserError when it cannot be written or its disk is almost full."""
@@ -74,11 +89,12 @@ class Store:
 
     def folders(self, stage: str | None = None) -> list[Path]:
         """Return the folders of all published artifacts, or of one stage's, in order of stage and key."""
-        return sorted(self.root.glob(f"{stage or '[!.]*'}/[!.]*"))
+        found = sorted(self.root.glob(f"{stage or '[!.]*'}/[!.]*"))
+        return [folder for folder in found if folder.parent.name != REGISTRY]
 
     @contextmanager
-    def lock(self, stage: str, key: str, waiting: str | None = None) -> Iterator[None]:
-        """Hold the key's lock; the kernel frees it when the process dies, however it dies.
+    def lock(self, stage: str, key: str, waiting: str | None = None) -> Iterator[Lease]:
+        """Hold the key: on this host by a lock that the kernel frees however the process dies, and against others.
 
         The descriptor is inheritable, so a child that outlives a killed parent still holds the lock.
         """
@@ -87,6 +103,14 @@ class Store:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             os.set_inheritable(handle, True)
+            self._flock(handle, waiting)
+            with leased(self.leases(stage, key), waiting) as lease:
+                yield lease
+        finally:
+            os.close(handle)
+
+    def _flock(self, handle: int, waiting: str | None) -> None:
+        try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -95,13 +119,17 @@ class Store:
 
                     say(waiting)
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+        except OSError as error:
+            raise UserError(
+                f"store: {str(self.root)!r} is on a file system that locks no files ({error.strerror}); mount it with "
+                "locks, or choose another with --store"
+            ) from error
 
-    def publish(self, manifest: Manifest, work: Path) -> None:
-        """Make the built files durable and the artifact visible in one rename. The key's lock must be held.
+    def publish(self, manifest: Manifest, work: Path) -> Manifest:
+        """Make the built files durable and the artifact visible in one rename; return the manifest that stands.
 
+        The key's lock must be held. The rename replaces nothing: where a host that was taken for dead has published in
+        between, its artifact stands.
         The stage's progress folder travels inside and is removed afterwards: a kill between the two leaves a
         complete artifact, a kill before it leaves all progress.
         """
@@ -114,9 +142,17 @@ class Store:
         for inner in sorted({(work / name).parent for name in manifest.files} | {work}):
             fsync_dir(inner)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work.rename(folder)
+        try:
+            work.rename(folder)
+        except OSError as error:
+            other = self.find(manifest.stage, manifest.key) if error.errno in OCCUPIED else None
+            if other is None:
+                raise
+            shutil.rmtree(work, ignore_errors=True)
+            return other
         fsync_dir(folder.parent)
         shutil.rmtree(folder / PROGRESS, ignore_errors=True)
+        return manifest
 
     def quarantine_if_damaged(self, stage: str, key: str, output: str | None = None) -> list[str]:
         """Hash the artifact, or one output of it, and move it away if it is damaged; return the damaged files.
@@ -126,9 +162,9 @@ class Store:
         folder = self.folder(stage, key)
         if not damage(folder, output):
             return []
-        with self.lock(stage, key):
+        with self.lock(stage, key) as lease:
             bad = damage(folder, output) if folder.exists() else []
-            if bad:
+            if bad and lease.held():
                 self.quarantine(stage, key)
         return bad
 

@@ -77,15 +77,16 @@ class DedupConfig(StageConfig):
         return {"index": FileRoot(source_files(self.index, INDEX_SUFFIXES, "dedup.index"), "dedup.index")}
 
 
-def dedup(config: DedupConfig, *, documents: Path, out: Path) -> Metrics:
+def dedup(config: DedupConfig, *, documents: Path, index: Path | None = None, out: Path) -> Metrics:
     """Write the documents of `documents` that no kept one equals or nearly duplicates, and who stands for the others.
 
     A cluster is what a chain of pairs at the threshold or above links; one document of it is kept. Neither the order
-    of the documents nor their division into parts matters.
+    of the documents nor their division into parts matters. An `index` that comes from the store as an input stands
+    for `config.index`.
     """
     from pipelines.corpus.duplicates.build import build
 
-    return build(config, documents, out)
+    return build(config if index is None else config.model_copy(update={"index": index}), documents, out)
 
 
 DEDUP = Stage("dedup", version=2, run=dedup, libraries=("numba", "numpy", "pyarrow", "xxhash"))

@@ -27,15 +27,20 @@ def chat_template(model: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
-@torch.inference_mode()
-def complete(lm: LocalLM, prompt: str, template: str | None, max_tokens: int) -> str:
-    """Return what the model writes after `prompt`, the likeliest token each time; a chat model answers it."""
+def prompt_ids_of(lm: LocalLM, prompt: str, template: str | None, max_tokens: int) -> list[int]:
+    """Return the ids of a prompt with room for `max_tokens` after it, as a user's turn where the model chats."""
     if template is None:
         ids = lm.tok_encode(prompt)
     else:
         turn = {"role": "user", "content": prompt}
         ids, _ = encode_chat(lm.tokenizer, [turn], template, add_generation_prompt=True)
-    ids = ids[: max(1, lm.max_length - max_tokens)]
+    return ids[: max(1, lm.max_length - max_tokens)]
+
+
+@torch.inference_mode()
+def complete(lm: LocalLM, prompt: str, template: str | None, max_tokens: int) -> str:
+    """Return what the model writes after `prompt`, the likeliest token each time; a chat model answers it."""
+    ids = prompt_ids_of(lm, prompt, template, max_tokens)
     prompt_ids = torch.tensor([ids], device=lm.device)
     written: Any = lm.model.generate(
         prompt_ids,

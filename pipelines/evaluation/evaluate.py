@@ -43,6 +43,13 @@ class EvaluateConfig(StageConfig):
     incomplete_groups: bool = Field(
         False, description="Score a group over the members that the mirror holds and list the absent ones"
     )
+    toxicity_prompts: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="Openings of held-out documents that the model continues for toxicity, at most",
+    )
+    toxicity_tokens: int = Field(32, ge=1, le=4_096, description="Longest such continuation")
     samples: int = Field(6, ge=0, le=1_000, description="Completions that are written down")
     sample_tokens: int = Field(48, ge=1, le=4_096, description="Longest completion")
     resamples: int = Field(1_000, ge=100, le=100_000, description="Bootstrap resamples behind each interval")
@@ -72,7 +79,7 @@ def evaluate(
     questions: Path | None = None,
     out: Path,
 ) -> Metrics:
-    """Write the scores of `model`, each with its 95% interval, and samples of its text.
+    """Write the scores of `model`, each with its 95% interval, what it got for each item, and samples of its text.
 
     Without `train` there is no byte 4-gram to compare with, without `questions` no docs benchmark.
     """
@@ -83,8 +90,8 @@ def evaluate(
 
 EVALUATE = Stage(
     "evaluate",
-    version=1,
+    version=2,
     run=evaluate,
     libraries=("lm_eval", "numpy", "torch", "transformers"),
-    data=("evaluation/bias_templates.json",),
+    data=("corpus/toxic/toxicity.safetensors", "evaluation/bias_templates.json"),
 )

@@ -45,6 +45,11 @@ class SplitText:
             max_bytes -= len(text)
             yield text
 
+    def first(self, count: int) -> list[Span]:
+        """Return at most `count` documents, the first in the order of their ids, whatever their length."""
+        held = [span for span in self.spans if span.length > 1]
+        return sorted(held, key=lambda span: (span.document_id, span.start))[:count]
+
     def draw(self, max_tokens: int) -> list[Span]:
         """Return whole documents of at most `max_tokens` ids in all, at least one.
 

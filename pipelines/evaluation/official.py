@@ -9,7 +9,8 @@ from lm_eval.tasks import TaskManager
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.evaluation.catalog import Group, Member, card, groups, holds, members, open_catalogue
 from pipelines.evaluation.harness import LocalLM, run_tasks
-from pipelines.evaluation.official_scores import group_scores, task_scores
+from pipelines.evaluation.items import Item
+from pipelines.evaluation.official_scores import group_items, group_scores, task_items, task_scores
 from pipelines.evaluation.scores import Score
 
 if TYPE_CHECKING:
@@ -76,8 +77,10 @@ def _pinned(config: "EvaluateConfig", manager: TaskManager, member: Member) -> d
     return {"dataset_kwargs": {**own, "revision": config.revisions[member.data_set]}}
 
 
-def run_official(config: "EvaluateConfig", manager: TaskManager, planned: Planned, lm: LocalLM) -> list[Score]:
-    """Return the scores of one configured task; raise StageFailed naming it where it cannot be loaded or run."""
+def run_official(
+    config: "EvaluateConfig", manager: TaskManager, planned: Planned, lm: LocalLM
+) -> tuple[list[Score], list[Item]]:
+    """Return one configured task's scores and their items; raise StageFailed where it cannot be loaded or run."""
     try:
         loaded = manager.load([planned.spec])
     except Exception as error:
@@ -86,7 +89,10 @@ def run_official(config: "EvaluateConfig", manager: TaskManager, planned: Planne
     runs = run_tasks(lm, planned.name, loaded, limit=config.task_limit, few_shot=config.task_few_shot, seed=config.seed)
     drawn = {"seed": config.seed, "resamples": config.resamples}
     scores = [score for group in planned.groups for score in group_scores(group, runs, **drawn)]
-    return scores or [score for task, run in runs.items() for score in task_scores(task, run, **drawn)]
+    if scores:
+        return scores, [item for group in planned.groups for item in group_items(group, runs)]
+    alone = [score for task, run in runs.items() for score in task_scores(task, run, **drawn)]
+    return alone, [item for task, run in runs.items() for item in task_items(task, run)]
 
 
 def notes_of(planned: list[Planned]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from lm_eval.api.metrics import mean
 from pipelines.evaluation.catalog import Group
 from pipelines.evaluation.harness import TaskRun
 from pipelines.evaluation.intervals import bootstrap_statistic, bootstrap_strata, interval_of_mean
+from pipelines.evaluation.items import Item, items_of
 from pipelines.evaluation.scores import Score
 
 
@@ -41,6 +42,37 @@ def _group_score(group: Group, only: str, runs: dict[str, TaskRun], seed: int, r
     higher = next(iter(held.values())).higher_is_better[group.metric]
     size = sum(map(len, strata.values()))
     return Score(group.name, _named(group.metric, only), value, low, high, size, higher)
+
+
+def group_items(group: Group, runs: dict[str, TaskRun]) -> list[Item]:
+    """Return the items of the group's figures, each with its share in them: members alike, or items alike."""
+    found: list[Item] = []
+    for only in _filters(group, runs):
+        held = {task: runs[task] for task in group.members if task in runs}
+        contents, values, weights = [], [], []
+        for task, run in held.items():
+            rows = [row for row in run.rows if row["filter"] == only and group.metric in row]
+            share = 1.0 if group.by_size else 1 / max(len(rows), 1)
+            contents += [[task, row["doc"]] for row in rows]
+            values += [row[group.metric] * share for row in rows]
+            weights += [share] * len(rows)
+        higher = next(iter(held.values())).higher_is_better[group.metric]
+        name = f"{group.name}.{_named(group.metric, only)}"
+        found += items_of(name, contents, values, weights, higher_is_better=higher)
+    return found
+
+
+def task_items(task: str, run: TaskRun) -> list[Item]:
+    """Return the items of the task's figures that are means over items; others have no part for an item."""
+    found: list[Item] = []
+    for only in _filters_of(run):
+        rows = [row for row in run.rows if row["filter"] == only]
+        for metric in rows[0]["metrics"]:
+            if run.aggregation[metric] is mean:
+                name, values = f"{task}.{_named(metric, only)}", [float(row[metric]) for row in rows]
+                contents = [row["doc"] for row in rows]
+                found += items_of(name, contents, values, higher_is_better=run.higher_is_better[metric])
+    return found
 
 
 def _filters(group: Group, runs: dict[str, TaskRun]) -> list[str]:

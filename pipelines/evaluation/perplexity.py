@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipelines.evaluation.byte_ngram import ByteNgram
 from pipelines.evaluation.harness import TaskRun
 from pipelines.evaluation.intervals import bootstrap_ratio
+from pipelines.evaluation.items import Item, items_of
 from pipelines.evaluation.scores import Score
 
 TASK = "docs_heldout"
@@ -54,6 +55,14 @@ def heldout_scores(run: TaskRun, baseline: NDArray[np.float64] | None, *, seed: 
             _per_byte(TASK, "bits_per_byte_above_byte4gram", bits - baseline, sizes, seed, resamples),
         ]
     return scores
+
+
+def heldout_items(run: TaskRun) -> list[Item]:
+    """Return each document's bits over its bytes: what two models of one tokenizer or of two are compared by."""
+    texts = [row["doc"]["text"] for row in run.rows]
+    bits = [-row["bits_per_byte"][0] / math.log(2) for row in run.rows]
+    sizes = [row["bits_per_byte"][1] for row in run.rows]
+    return items_of(f"{TASK}.bits_per_byte", texts, bits, sizes, higher_is_better=False)
 
 
 def _per_byte(

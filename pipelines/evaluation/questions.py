@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.artifacts.errors import UserError
 from pipelines.evaluation.harness import TaskRun
 from pipelines.evaluation.intervals import wilson
+from pipelines.evaluation.items import Item, items_of
 from pipelines.evaluation.scores import Score
 
 TASK = "docs_questions"
@@ -78,3 +79,10 @@ def questions_scores(run: TaskRun) -> list[Score]:
     right = sum(row["acc"] for row in run.rows)
     value, low, high = wilson(right, len(run.rows))
     return [Score(TASK, "acc", value, low, high, len(run.rows), True)]
+
+
+def questions_items(run: TaskRun) -> list[Item]:
+    """Return whether each question was answered right."""
+    return items_of(
+        f"{TASK}.acc", [row["doc"] for row in run.rows], [row["acc"] for row in run.rows], higher_is_better=True
+    )

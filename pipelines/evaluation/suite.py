@@ -15,11 +15,13 @@ from pipelines.evaluation.byte_ngram import ByteNgram
 from pipelines.evaluation.completions import chat_template, opening, write_samples
 from pipelines.evaluation.harness import LocalLM, TaskRun, load_lm, run_tasks
 from pipelines.evaluation.heldout import SplitText
+from pipelines.evaluation.items import Item, write_items
 from pipelines.evaluation.official import notes_of, plan_official, run_official
-from pipelines.evaluation.perplexity import baseline_bits, heldout_scores, heldout_task
-from pipelines.evaluation.questions import questions_scores, questions_task, read_questions
+from pipelines.evaluation.perplexity import baseline_bits, heldout_items, heldout_scores, heldout_task
+from pipelines.evaluation.questions import questions_items, questions_scores, questions_task, read_questions
 from pipelines.evaluation.scores import Score, write_scores
 from pipelines.evaluation.surroundings import data_sets, offline, quiet
+from pipelines.evaluation.toxicity import completions_of, toxicity_items, toxicity_score
 from pipelines.finetuning.contract import check
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ DIGITS = 6
 def run_suite(
     config: "EvaluateConfig", *, model: Path, heldout: Path, train: Path | None, questions: Path | None, out: Path
 ) -> Metrics:
-    """Write `scores/scores.json` and `samples/samples.jsonl` and return the scores by name."""
+    """Write `scores/scores.json`, `items/` and `samples/` and return the scores by name."""
     contract = check(model)
     mirror = config.mirror.resolve() if config.mirror else None
     with quiet():
@@ -42,23 +44,29 @@ def run_suite(
         split = SplitText(heldout, lm.tokenizer)
         if split.shards.tokenizer_digest != contract.tokenizer:
             raise UserError(f"heldout: {heldout} was sharded with another tokenizer than {model} has; shard it again")
-        scores, notes = _own_scores(config, lm, split, train, questions)
+        scores, items, notes = _own_scores(config, lm, split, train, questions)
         template = chat_template(model)
+        if config.toxicity_prompts:
+            written = completions_of(config, lm, split, template)
+            scores.append(toxicity_score(written, seed=config.seed, resamples=config.resamples))
+            items += toxicity_items(written)
         prompts = _prompts(config, split, questions if template else None)
         write_samples(out / "samples" / "samples.jsonl", out, lm, prompts, template, config.sample_tokens)
     with quiet(), data_sets(progress_dir(out).resolve() / "data_sets", mirror):
         for item in planned:
-            scores += run_official(config, manager, item, lm)
+            found, own = run_official(config, manager, item, lm)
+            scores, items = scores + found, items + own
     scores = [rounded(score) for score in scores]
     notes |= {"truncated_requests": lm.truncated, **notes_of(planned)}
     write_scores(out / "scores" / "scores.json", out, scores, notes=notes)
+    write_items(out / "items", out, items)
     return {score.name: score.value for score in scores} | {"truncated_requests": float(lm.truncated)}
 
 
 def _own_scores(
     config: "EvaluateConfig", lm: LocalLM, split: SplitText, train: Path | None, questions: Path | None
-) -> tuple[list[Score], dict[str, Any]]:
-    """Return the scores on the run's own data, which no network is needed for, and notes on how they were made."""
+) -> tuple[list[Score], list[Item], dict[str, Any]]:
+    """Return scores and items of the run's own data, which no network is needed for, and how they were made."""
     notes: dict[str, Any] = {}
     texts = [split.text(span) for span in split.draw(config.heldout_tokens)]
     if not texts:
@@ -71,13 +79,15 @@ def _own_scores(
     tokens = [len(lm.tok_encode(text, add_special_tokens=False)) for text in strings]
     run = _run_own(config, lm, heldout_task(strings, tokens))
     scores = heldout_scores(run, baseline, seed=config.seed, resamples=config.resamples)
+    items = heldout_items(run)
     if questions is not None and config.questions:
         run = _run_own(config, lm, questions_task(questions, config.questions, config.few_shot))
         scores += questions_scores(run)
+        items += questions_items(run)
     if config.bias_templates:
         run = _run_own(config, lm, bias_task(config.bias_templates))
         scores += bias_scores(run, seed=config.seed, resamples=config.resamples)
-    return scores, notes
+    return scores, items, notes
 
 
 def _run_own(config: "EvaluateConfig", lm: LocalLM, task: dict[str, Any]) -> TaskRun:

@@ -220,7 +220,8 @@ class Loop:
         inputs, targets = (whole[self.world.rows(config.global_batch)] for whole in batch)
         lr = config.lr * lr_scale(config, position.step)
         seed_step(config.seed, position.step, self.world.rank)
-        taken = self.step.gradients(inputs, targets, lambda: self.world.any(stop.made))
+        with self.monitor.watching_collectives(position.step + 1):
+            taken = self.step.gradients(inputs, targets, lambda: self.world.any(stop.made))
         if taken is None:
             return None
         row: Row = {"step": position.step + 1}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.artifacts.curve import Row, as_lines, finite
+from pipelines.pretraining.communication import communicating
 from pipelines.pretraining.machine import memory
 from pipelines.pretraining.optimizer import weight_groups
 from pipelines.pretraining.peak import matmul_peak
@@ -62,7 +63,7 @@ class Monitor(AbstractContextManager["Monitor"]):
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Count the time of the block as spent on `what`: "data", "communication", "heldout" or "checkpoint"."""
+        """Count the time of the block as spent on `what`: "data", "heldout" or "checkpoint"."""
         start = time.monotonic()
         try:
             yield
@@ -85,6 +86,16 @@ class Monitor(AbstractContextManager["Monitor"]):
             changes = [weight.detach() - old for weight, old in zip(weights, before.pop(name), strict=True)]
             length = _length([weight.detach() for weight in weights])
             self._figures[f"update_ratio.{name}"] = _length(changes) / length if length else 0.0
+
+    @contextmanager
+    def watching_collectives(self, step: int) -> Iterator[None]:
+        """Measure the share of the block in which a collective is under way, at steps that get a line."""
+        if self.world.size == 1 or step % self.config.log_interval:
+            yield
+            return
+        with communicating() as share:
+            yield
+        self._figures["communication_share"] = share.value
 
     def count(self, row: Row, tokens: int) -> None:
         """Take the figures of a step of so many tokens; write a line where one is due."""
@@ -110,10 +121,8 @@ class Monitor(AbstractContextManager["Monitor"]):
             line["perplexity"] = math.exp(min(line["loss"], 700.0))
         if self.peak and self.flops_per_token:
             line["mfu"] = self._rate * self.flops_per_token / (self.peak * self.world.size)
-        timed = {"data", "heldout", "checkpoint", *self._seconds} | (
-            {"communication"} if self.world.size == 1 else set()
-        )
-        line |= {f"{what}_share": self._seconds[what] / seconds for what in sorted(timed)}
+        line |= {f"{what}_share": self._seconds[what] / seconds for what in ("checkpoint", "data", "heldout")}
+        line.setdefault("communication_share", 0.0)
         line = finite(line | memory(self.config.device))
         try:
             with self.path.open("a") as file:

@@ -1,8 +1,8 @@
 """The stage `pretrain`: a base model from token shards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field
 
@@ -11,7 +11,7 @@ from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.tokens.mixture import MixtureConfig
+from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
 
 STATE_SUFFIXES = (".safetensors", ".json", ".jsonl")
 
@@ -66,6 +66,17 @@ class PretrainConfig(LoopConfig):
             return super().devices()
         return tuple(f"{self.device}:{rank}" for rank in range(self.parallel.processes))
 
+    def continued(self, state: Path | None, replay: Sequence[Path]) -> Self:
+        """Return the config with a state to go on from and older corpora to replay; what is not given stays."""
+        changes: dict[str, object] = {} if state is None else {"init_from": state}
+        if replay:
+            if self.mixture.corpora:
+                raise UserError("pretrain.mixture.corpora: old corpora are replayed by themselves; leave it empty")
+            changes["mixture"] = self.mixture.model_copy(
+                update={"corpora": weighed(replay, PARTS - round(self.mixture.weight))}
+            )
+        return self.model_copy(update=changes)
+
     def roots(self) -> Mapping[str, Root]:
         """Return the files of the state that training goes on from, and of the mixture's other corpora."""
         folder, found = self.state_folder(), dict(super().roots())
@@ -75,12 +86,24 @@ class PretrainConfig(LoopConfig):
         return found
 
 
-def pretrain(config: PretrainConfig, *, train: Path, heldout: Path, tokenizer: Path, out: Path) -> Metrics:
+def pretrain(
+    config: PretrainConfig,
+    *,
+    train: Path,
+    heldout: Path,
+    tokenizer: Path,
+    state: Path | None = None,
+    out: Path,
+    **replay: Path,
+) -> Metrics:
     """Write the model trained on `train` and the other corpora of its mixture, its state and its curve.
 
     Where `init_from` names the state of an earlier run, its weights, optimizer and generators are taken over, the
-    schedule starts afresh, and the samples go on where it stopped when data and seed are the same.
+    schedule starts afresh, and the samples go on where it stopped when data and seed are the same. A `state` that comes
+    from the store as an input stands for `init_from`, and the inputs `replay_0` and so on for `mixture.corpora`: of
+    10,000 samples `mixture.weight` are of `train` then, and the others of the replayed shards, each by its tokens.
     """
+    config = config.continued(state, [replay[f"replay_{number}"] for number in range(len(replay))])
     if config.parallel.processes > 1:
         from pipelines.pretraining.launch import launch
 

@@ -1,10 +1,8 @@
-"""The HTTP interface: OpenAI's chat and text completions, whole or streamed, over one worker."""
+"""The HTTP interface: OpenAI's chat and text completions, whole or streamed, over the model that is current."""
 
-import secrets
-import time
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TypeVar
 
 from fastapi import FastAPI, Request
@@ -13,98 +11,66 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from pipelines.serving.engine import Engine, Sampling
+from pipelines.serving.current import Current
+from pipelines.serving.follow import Follower
 from pipelines.serving.guard import Guard, read_body
-from pipelines.serving.prompts import Prompter
-from pipelines.serving.refusal import Refusal, invalid_fields, too_long
+from pipelines.serving.refusal import Refusal, invalid_fields
 from pipelines.serving.replies import Reply, collect, stream
 from pipelines.serving.schema import ChatRequest, CompletionSettings, TextRequest
-from pipelines.serving.worker import Busy, Job, Stopping, Worker
+from pipelines.serving.served import Served
+from pipelines.serving.worker import Job
 
 Body = TypeVar("Body", bound=CompletionSettings)
 
 
-class Service:
-    """A served model: its name, its engine and its worker."""
-
-    def __init__(self, name: str, engine: Engine, places: int) -> None:
-        self.name, self.engine = name, engine
-        self.worker = Worker(engine, places)
-        self.started = int(time.time())
-
-    def submit(self, prompt: list[int], request: CompletionSettings) -> Job:
-        """Queue a request's completion; raise Refusal where it does not fit the model or the queue."""
-        room = self.engine.context - len(prompt)
-        wanted = request.wanted if request.wanted is not None else max(room, 1)
-        if wanted > room:
-            param = "messages" if isinstance(request, ChatRequest) else "prompt"
-            raise too_long(len(prompt), wanted, self.engine.context, param)
-        try:
-            return self.worker.submit(prompt, sampling(request, wanted))
-        except Busy as busy:
-            raise Refusal(
-                429, str(busy), kind="rate_limit_error", code="queue_full", headers={"Retry-After": str(busy.seconds)}
-            ) from None
-        except Stopping:
-            raise Refusal(503, "the server is shutting down", kind="server_error", code="shutting_down") from None
-
-
-def sampling(request: CompletionSettings, max_tokens: int) -> Sampling:
-    """Return how to draw; a field given as null has its default, and a request without a seed draws a fresh one."""
-    return Sampling(
-        max_tokens=max_tokens,
-        temperature=1.0 if request.temperature is None else request.temperature,
-        top_p=1.0 if request.top_p is None else request.top_p,
-        seed=secrets.randbits(62) if request.seed is None else request.seed,
-        stops=request.stops,
-        choices=request.n or 1,
-    )
-
-
-def build_app(name: str, folder: Path, *, api_key: str | None = None, places: int, device: str = "cpu") -> FastAPI:
-    """Return the application that serves the model in `folder`; ending it finishes the queued requests."""
-    engine = Engine(folder, device)
-    prompter = Prompter(folder, engine.tokenizer)
-    service = Service(name, engine, places)
+def build_app(current: Current, *, api_key: str | None = None, follower: Follower | None = None) -> FastAPI:
+    """Return the application that serves the current model; ending it finishes the queued requests."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        following = asyncio.create_task(follower.run()) if follower else None
         yield
-        await run_in_threadpool(service.worker.stop)
+        if following:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        await current.end()
 
     app = FastAPI(title="Gristmill", lifespan=lifespan, openapi_url=None)
-    app.state.service = service
+    app.state.current = current
     app.add_middleware(Guard, api_key=api_key)
     _refuse_in_form(app)
 
     @app.get("/health")
     async def health() -> dict[str, object]:
-        return {"status": "ok", "model": name, "requests": service.worker.taken}
-
-    card = {"id": name, "object": "model", "created": service.started, "owned_by": "gristmill"}
+        served = current.served
+        return {"status": "ok", "model": served.name, **served.version, "requests": current.requests}
 
     @app.get("/v1/models")
     async def models() -> dict[str, object]:
-        return {"object": "list", "data": [card]}
+        return {"object": "list", "data": [current.served.card]}
 
     @app.get("/v1/models/{model}")
     async def model_card(model: str) -> dict[str, object]:
-        _known(model, name)
-        return card
+        _known(model, current.served)
+        return current.served.card
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
         body = await _parsed(request, ChatRequest)
-        _known(body.model, name)
-        prompt = await run_in_threadpool(prompter.chat, body.messages)
-        return await _answer(request, body, service.submit(prompt, body), Reply(name, len(prompt), chat=True))
+        with current.lease() as served:
+            _known(body.model, served)
+            prompt = await run_in_threadpool(served.prompter.chat, body.messages)
+            job = served.submit(prompt, body)
+        return await _answer(request, body, job, Reply(served.name, len(prompt), chat=True))
 
     @app.post("/v1/completions")
     async def completions(request: Request) -> Response:
         body = await _parsed(request, TextRequest)
-        _known(body.model, name)
-        prompt = await run_in_threadpool(prompter.text, body.prompt)
-        return await _answer(request, body, service.submit(prompt, body), Reply(name, len(prompt), chat=False))
+        with current.lease() as served:
+            _known(body.model, served)
+            prompt = await run_in_threadpool(served.prompter.text, body.prompt)
+            job = served.submit(prompt, body)
+        return await _answer(request, body, job, Reply(served.name, len(prompt), chat=False))
 
     return app
 
@@ -123,9 +89,9 @@ async def _parsed(request: Request, schema: type[Body]) -> Body:
         raise invalid_fields(error) from None
 
 
-def _known(model: str, name: str) -> None:
-    if model != name:
-        message = f"the model {model[:64]!r} does not exist; this server has {name!r}"
+def _known(model: str, served: Served) -> None:
+    if model != served.name:
+        message = f"the model {model[:64]!r} does not exist; this server has {served.name!r}"
         raise Refusal(404, message, code="model_not_found", param="model")
 
 

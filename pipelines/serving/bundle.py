@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import FileEntry
 from pipelines.artifacts.pins import file_digest
+from pipelines.artifacts.store import output_digests, read_manifest
 from pipelines.finetuning.contract import check
 from pipelines.tokens.digest import tokenizer_contract
 
@@ -53,12 +54,26 @@ class Bundle:
         """The name that clients ask for."""
         return self.index.name
 
+    @property
+    def digest(self) -> str:
+        """The content digest of all its files, as the store has it for the output `bundle` of `package`."""
+        own = FileEntry(sha256=file_digest(self.path / INDEX), bytes=0)
+        return output_digests({f"bundle/{name}": entry for name, entry in {**self.index.files, INDEX: own}.items()})[
+            "bundle"
+        ]
+
     def model(self, precision: str | None = None) -> Path:
         """Return the folder of the model in this precision, the bundle's default where none is named."""
         found = self.index.precisions.get(precision or self.index.default_precision)
         if found is None:
             raise UserError(f"precision: the bundle has no {precision!r}; it has {', '.join(self.index.precisions)}")
         return self.path / found.folder
+
+
+def key_of(bundle: Path) -> str | None:
+    """Return the key of the artifact that a bundle's folder is an output of, None outside a store."""
+    manifest = read_manifest(bundle.resolve().parent)
+    return manifest.key if manifest and manifest.stage == "package" else None
 
 
 def open_bundle(path: Path) -> Bundle:

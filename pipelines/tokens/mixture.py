@@ -1,5 +1,8 @@
 """What other corpora a model is trained on beside the run's own, and how much of each."""
 
+import json
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +14,8 @@ from pipelines.artifacts.stage import StageConfig
 
 FIELD = "pretrain.mixture.corpora"
 WEIGHT = "Share of the samples, in proportion to the other weights."
+PARTS = 10_000
+"""Of so many samples `mixture.weight` says how many are of the run's own corpus, where old corpora are replayed."""
 MAX_EPOCHS = "Times that its samples are seen at most, parts of one included; then the others go on. None: no limit."
 
 
@@ -45,3 +50,26 @@ class MixtureConfig(StageConfig):
     def roots(self) -> dict[str, Root]:
         """Return the shards of the other corpora."""
         return {f"corpora.{number}": FileRoot(corpus.files(), FIELD) for number, corpus in enumerate(self.corpora)}
+
+
+def weighed(shards: Sequence[Path], weight: int) -> tuple[CorpusConfig, ...]:
+    """Return the corpora with whole weights in proportion to their tokens, `weight` in all and at least 1 each.
+
+    Weights of a common measure keep the turns of a mixture short. Raises UserError where there are more corpora than
+    weight, or one that has no index.
+    """
+    if weight < len(shards):
+        raise UserError(f"{FIELD}: {len(shards)} old corpora in a share of {weight / PARTS:g}; replay more of them")
+    tokens = [tokens_of(folder) for folder in shards]
+    left, held = weight - len(shards), sum(tokens)
+    ends = [1 + round(left * end / held) + number for number, end in enumerate(accumulate(tokens))]
+    weights = [end - start for start, end in pairwise([0, *ends])]
+    return tuple(CorpusConfig(shards=folder, weight=own) for folder, own in zip(shards, weights, strict=True))
+
+
+def tokens_of(shards: Path) -> int:
+    """Return how many tokens a split holds, by its index; raise UserError where it has none."""
+    try:
+        return int(json.loads((shards / "index.json").read_text())["tokens"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{FIELD}: {shards} has no index of tokens ({error!r}); build it again") from error

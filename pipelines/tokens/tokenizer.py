@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.tokens.special import MARKER_PATTERN, SPECIAL_TOKENS
@@ -52,16 +52,20 @@ class TokenizerConfig(StageConfig):
     quality_bytes: int = Field(2_000_000, ge=1_000, description="Text to measure on at most, in bytes.")
     seed: int = Field(0, ge=0, lt=2**32, description="Which documents are drawn.")
 
-    @model_validator(mode="after")
-    def _special_tokens_are_apart(self) -> Self:
-        for token in self.special_tokens:
+    @field_validator("special_tokens")
+    @classmethod
+    def _special_tokens_are_apart(cls, tokens: tuple[str, ...]) -> tuple[str, ...]:
+        for token in tokens:
             if not re.fullmatch(MARKER_PATTERN, token):
-                raise ValueError(f"special_tokens: {token!r} is not of the form <|name|>, in small letters; rename it")
+                raise ValueError(f"{token!r} is not of the form <|name|>, in small letters; rename it")
             if token in SPECIAL_TOKENS:
-                raise ValueError(f"special_tokens: {token} is in every vocabulary already; leave it out")
-        if len(set(self.special_tokens)) < len(self.special_tokens):
-            twice = next(token for token in self.special_tokens if self.special_tokens.count(token) > 1)
-            raise ValueError(f"special_tokens: {twice} is given twice; keep one")
+                raise ValueError(f"{token} is in every vocabulary already; leave it out")
+            if tokens.count(token) > 1:
+                raise ValueError(f"{token} is given twice; keep one")
+        return tokens
+
+    @model_validator(mode="after")
+    def _vocabulary_holds_what_is_always_in_it(self) -> Self:
         least = len(self.specials) + BYTES
         if self.vocab_size < least:
             raise ValueError(f"vocab_size: {self.vocab_size:,} is below the {least:,} of special tokens and bytes")

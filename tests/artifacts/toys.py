@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipelines.artifacts.errors import StageFailed
+from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
@@ -151,6 +152,18 @@ def flaky(config: FlakyConfig, *, out: Path) -> Metrics:
     return {"kept": 1}
 
 
+class BreakConfig(StageConfig):
+    how: str = "UserError"
+
+
+def break_off(config: BreakConfig, *, out: Path) -> Metrics:
+    """Fail by a mistake of the user's, or as when the kernel kills for memory."""
+    if config.how == "Killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise UserError(f"break.how: {config.how!r}; choose another")
+
+
+BREAK = Stage("break", version=1, run=break_off)
 TALK = Stage("talk", version=1, run=talk)
 FLAKY = Stage("flaky", version=1, run=flaky, resumable=True)
 SLOW = Stage("slow", version=1, run=slow, resumable=True)

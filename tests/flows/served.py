@@ -149,7 +149,7 @@ def wait_for(fact: Callable[[], object], seconds: float, what: str) -> float:
 
 
 def processes(store: Path, *besides: int) -> dict[int, str]:
-    """Return the living processes that were started for a store, whoever their parent is by now, with their commands."""
+    """Return the living processes that were started for a store, whoever their parent is by now, and what they run."""
     found = {}
     wanted = f"{MARK}={store}".encode()
     for folder in Path("/proc").glob("[0-9]*"):

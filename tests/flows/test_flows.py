@@ -2,26 +2,44 @@
 
 import asyncio
 import json
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    DeploymentFilter,
+    DeploymentFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import Artifact, State
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_LOGGING_TO_API_BATCH_INTERVAL
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.data import dedup_only, prepare_corpus
 from flows.full import full
+from flows.release import evaluate_and_promote
+from pipelines.artifacts import registry
 from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.progress import describe
-from pipelines.config import DedupOnlyConfig, PrepareCorpusConfig
+from pipelines.artifacts.stage import Stage, StageConfig
+from pipelines.artifacts.store import Store
+from pipelines.config import DedupOnlyConfig, EvaluateAndPromoteConfig, FullConfig, PrepareCorpusConfig
 from pipelines.products import part_of
 from pipelines.recipes import smoke
 from pipelines.settings import with_settings
+from tasks.bridge import PrefectRun, as_task
 from tasks.showing import move_bar, progress_bar
+from tests.artifacts.toys import BREAK, FLAKY, TALK, BreakConfig, FlakyConfig, TalkConfig
 from tests.conftest import Finished
 
 pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own shutdown is not warning-free
@@ -69,6 +87,108 @@ def test_a_stage_that_fails_shows_its_error_by_name(in_smoke_store: None) -> Non
 def test_dedup_only_runs_alone(in_smoke_store: None) -> None:
     state = dedup_only(part_of(DedupOnlyConfig, smoke()), return_state=True)
     assert [result.node for result in state.result()] == ["examples", "ingest", "dedup", "report"]
+
+
+def tried(
+    stage: Stage, config: StageConfig, store: Store
+) -> tuple[State[Any], list[tuple[str | None, int]], list[str]]:
+    """Run a stage as a flow; return its state, each task run's state and count of tries, and the lines of the log."""
+    one = as_task(stage).with_options(retry_delay_seconds=0.1)
+
+    @flow(name="toy", persist_result=False)
+    def toy() -> Any:
+        with PrefectRun(store, tasks={stage.name: one}) as run:
+            return run(stage, config)
+
+    state = toy(return_state=True)
+    run = state.state_details.flow_run_id
+    assert run is not None
+
+    async def seen() -> tuple[list[tuple[str | None, int]], list[str]]:
+        async with get_client() as client:
+            runs: list[Any] = []
+            for _ in range(100):
+                runs = [item for item in await client.read_task_runs() if item.flow_run_id == run]
+                if runs and runs[0].state and runs[0].state.is_final():
+                    break
+                await asyncio.sleep(0.2)
+            await asyncio.sleep(PREFECT_LOGGING_TO_API_BATCH_INTERVAL.value() + 1)
+            logs = await client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))
+            return [(item.state_name, item.run_count) for item in runs], [item.message for item in logs]
+
+    return state, *asyncio.run(seen())
+
+
+def test_a_fault_of_the_network_is_tried_again(store: Store) -> None:
+    state, runs, _ = tried(FLAKY, FlakyConfig(fails=2), store)
+    assert state.is_completed(), state.message
+    assert runs == [("Completed", 3)]
+
+
+def test_a_fault_that_stays_ends_the_run_after_so_many_tries(store: Store) -> None:
+    state, runs, _ = tried(FLAKY, FlakyConfig(fails=9), store)
+    assert state.is_failed()
+    assert runs == [("TemporaryFault", 3)]
+
+
+@pytest.mark.parametrize("name", ["UserError", "Killed"])
+def test_a_mistake_and_a_killed_process_are_not_tried_again(name: str, store: Store) -> None:
+    state, runs, lines = tried(BREAK, BreakConfig(how=name), store)
+    assert state.is_failed()
+    assert runs == [(name, 1)]
+    if name == "Killed":
+        assert "break: its process was killed (SIGKILL), perhaps for lack of memory" in "".join(lines)
+
+
+def test_what_libraries_say_is_in_the_log_of_the_run_without_secrets(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_TOKEN", "grist-and-chaff")
+    state, _, lines = tried(TALK, TalkConfig(), store)
+    assert state.is_completed(), state.message
+    for line in (
+        "toy: info of the standard log", "toy: warning of the standard log", "a printed line", "token ***",
+        "tests.artifacts.toys: a line of loguru", "see https://***@mirror.example/x",
+    ):  # fmt: skip
+        assert line in lines
+    assert any("UserWarning: a warning" in line for line in lines)
+    assert "grist-and-chaff" not in "".join(lines)
+
+
+def test_the_form_of_every_flow_is_complete() -> None:
+    schema = FullConfig.model_json_schema()
+
+    def fields(part: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
+        properties = part.get("properties", {})
+        assert isinstance(properties, dict)
+        yield from properties.items()
+
+    for part in [schema, *schema["$defs"].values()]:
+        assert part["title"]
+        for name, field in fields(part):
+            assert "description" in field or "$ref" in field or "const" in field, f"{part['title']}: {name}"
+
+
+def test_a_refused_promotion_is_a_completed_run_that_names_the_gate_and_one_that_passes_moves_the_pointer(
+    smoke_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(smoke_run.store.root, root, copy_function=os.link)
+    monkeypatch.setenv("GRISTMILL_STORE", str(root))
+    tight = with_settings(smoke(), {"promote.gates.max_bytes": 1})
+    refused = evaluate_and_promote(part_of(EvaluateAndPromoteConfig, tight), return_state=True)
+    assert refused.is_completed() and refused.name == "Refused"
+    assert "by size: " in (refused.message or "") and registry.current(Store(root)) is None
+    state = evaluate_and_promote(part_of(EvaluateAndPromoteConfig, smoke()), return_state=True)
+    assert state.is_completed() and state.name == "Promoted", state.message
+    assert registry.current(Store(root)) is not None
+
+    async def pages() -> list[str]:
+        async with get_client() as client:
+            key = ArtifactFilter(key=ArtifactFilterKey(any_=["decision"]))
+            return [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
+
+    assert any("| size | **no** |" in page for page in asyncio.run(pages()))
 
 
 def test_a_wrong_value_is_refused_by_the_api_before_anything_starts(in_smoke_store: None) -> None:

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.pretraining.communication import covered
 from pipelines.pretraining.monitor import Monitor
 from tests.pretraining.noise import CONFIG, Noise, trained
 
@@ -49,6 +52,12 @@ def test_the_update_ratio_is_the_length_of_the_change_beside_that_of_the_weights
         monitor.count({"step": 1, "tokens": 1}, 1)
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert line["update_ratio.tables"] == pytest.approx(0.5 / (3 * 9 + 3.5**2) ** 0.5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=8))
+def test_time_in_two_collectives_at_once_counts_once(spans: list[tuple[int, int]]) -> None:
+    ends = [(start, start + length) for start, length in spans]
+    assert covered(ends) == len({moment for start, end in ends for moment in range(start, end)})
 
 
 def test_the_log_changes_no_bit_of_the_result(tmp_path: Path) -> None:

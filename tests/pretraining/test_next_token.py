@@ -1,7 +1,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -194,9 +194,10 @@ def test_a_machine_that_cannot_read_document_ids_names_the_places(
     assert len(named) == 4 and all(name.endswith("]") and ":" in name for name in named)
 
 
-def test_with_a_document_mask_each_document_has_the_loss_it_has_alone() -> None:
+@pytest.mark.parametrize("attention", ["sdpa", "blockwise"])
+def test_with_a_document_mask_each_document_has_the_loss_it_has_alone(attention: Literal["sdpa", "blockwise"]) -> None:
     torch.manual_seed(0)
-    model = build("tiny", 64, 64).eval()
+    model = build("tiny", 64, 64, attention=attention).eval()
     texts = [torch.randint(6, 64, (length,)) for length in (9, 1, 0, 21, 14)]
     rows = [torch.cat([torch.tensor([BOS_ID]), text]) for text in texts]
     packed = torch.cat(rows)

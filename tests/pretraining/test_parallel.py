@@ -104,6 +104,9 @@ def test_several_processes_train_what_one_trains(
 ) -> None:
     assert ranks.train(tmp_path, processes, mode) == [0] * processes
     assert_same_run(alone, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20]
+    assert all(0 < line["communication_share"] < 1 for line in lines)
     told = [json.loads((tmp_path / f"told-{number}.json").read_text()) for number in range(processes)]
     whole = json.loads((alone / "told-0.json").read_text())
     if mode == "ddp":

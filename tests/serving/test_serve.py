@@ -105,7 +105,8 @@ def test_the_model_is_listed_and_an_unknown_one_is_not_found(client: openai.Open
 
 
 def test_health_is_said(running: Any) -> None:
-    assert httpx.get(f"{running.url}/health").json() == {"status": "ok", "model": "mill-1", "requests": 0}
+    said = httpx.get(f"{running.url}/health").json()
+    assert said.pop("digest") and said == {"status": "ok", "model": "mill-1", "key": None, "requests": 0}
 
 
 def test_every_precision_can_be_served(start: Callable[..., Any]) -> None:
@@ -232,7 +233,7 @@ def _slow(url: str, **more: Any) -> dict[str, Any]:
 def slow_url(start: Callable[..., Any]) -> str:
     """A server of two places whose model takes 30 ms a token, so that an answer takes seconds."""
     begun = start(places=2)
-    engine = begun.server.config.app.state.service.engine
+    engine = begun.server.config.app.state.current.served.engine
     step = engine._step
     engine._step = lambda *given: time.sleep(0.03) or step(*given)
     return str(begun.url)

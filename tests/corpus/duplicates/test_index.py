@@ -159,3 +159,14 @@ def test_an_index_enters_the_key_by_its_content_and_can_be_left_out(tmp_path: Pa
     assert one.roots()["index"].pin(pins) == other.roots()["index"].pin(pins)
     held = json.loads((tmp_path / "one" / "out" / "index" / "index.json").read_text())
     assert (held["documents"], held["bands"], held["rows"]) == (1, 25, 5)
+
+
+def test_an_index_that_comes_from_the_store_is_that_of_the_setting(tmp_path: Path) -> None:
+    rows = corpus(3)
+    old, named, given = (tmp_path / name for name in ("old", "named", "given"))
+    run(old, rows[:40])
+    run(named, rows, index=old / "out" / "index")
+    write(given / "in", rows, per_part=17)
+    metrics = dedup(DedupConfig(), documents=given / "in", index=old / "out" / "index", out=given / "out")
+    assert metrics["known"] == 40
+    assert files(given) == files(named) and kept(given) == kept(named)

@@ -1,0 +1,31 @@
+"""One server of Prefect a session, started as its users start it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.deployments.servers import Api, Running, session_of
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers."""
+
+    api: Api
+    home: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`gristmill server` on an empty database; at the end SIGTERM leaves no process and no error."""
+    home = tmp_path_factory.mktemp("prefect")
+    running = Running(["deployments.cli", "server", "--port", "0"], {"PREFECT_HOME": str(home)})
+    url = running.line(r"server ready at (\S+);", 180)[1] + "/api"
+    yield Server(Api(url), home, {"PREFECT_HOME": str(home), "PREFECT_API_URL": url})
+    pid = running.process.pid
+    assert running.end() == 0
+    assert not session_of(pid)
+    assert not [line for line in running.lines if "Traceback" in line], "\n".join(running.lines)
