@@ -26,7 +26,7 @@ from pipelines.serving.listening import quiet_end
 HINT_SECONDS = 5
 GRACE_SECONDS = 3
 """A browser's and a runner's open connections are cut so long after the signal."""
-POLICY = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " + (
+POLICY = "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; " + (
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; connect-src 'self' {api} {sockets}"
 )
 """What a page of the server may load. Prefect's UI calls an analytics service, even with analytics off."""

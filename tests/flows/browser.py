@@ -3,11 +3,11 @@
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Route, TimeoutError, expect, sync_playwright
 
 LOCAL = re.compile(r"^(data:|blob:|https?://(127\.0\.0\.1|localhost|\[::1\])[:/])")
 SLOW_MS = 60_000
@@ -38,6 +38,7 @@ class Visitor:
         self.page.get_by_text("Custom run").click()
         self.page.get_by_text("Parameters", exact=True).wait_for()
         self.field("Report", "Title").wait_for()
+        self.page.wait_for_load_state("networkidle")
 
     def field(self, *titles: str) -> Locator:
         """Return the input of a field by the titles of the sections that it stands in and its own."""
@@ -49,9 +50,16 @@ class Visitor:
         return self.page.locator(f"[id='{name}']")
 
     def submit(self) -> None:
-        """Start the run and go to its page."""
-        self.page.get_by_role("button", name="Submit", exact=True).click()
-        self.page.get_by_role("button", name="View run").or_(self.page.get_by_role("link", name="View run")).click()
+        """Start the run and go to its page; a click that a busy page lost is made again: the form still stands then."""
+        button = self.page.get_by_role("button", name="Submit", exact=True)
+        started = self.page.get_by_role("link", name="View run")
+        for _ in range(3):
+            button.click()
+            with suppress(TimeoutError):
+                started.wait_for(timeout=SLOW_MS / 3)
+                break
+        started.click()
+        self.page.get_by_role("tab", name="Job Variables").wait_for()  # the page before lists other runs
 
     def await_completed(self, seconds: float) -> None:
         """Return when the page says that the run has completed."""
@@ -63,10 +71,19 @@ class Visitor:
         self.page.get_by_role("link", name=re.compile(rf"\b{key}\b")).first.click()
         self.page.locator("a[href*='/artifacts/artifact/']").first.click()
 
-    def picture(self, name: str) -> None:
-        """Keep what is seen for the docs, where that was asked for."""
+    def see_a_plot(self) -> None:
+        """Return when the page shows a picture that came with its text."""
+        drawn = "image => image.src.startsWith('data:image/png') && image.naturalWidth > 100"
+        self.page.wait_for_function(f"() => [...document.images].some({drawn})")
+
+    def picture(self, name: str, *, fresh: bool = False, at: Locator | None = None) -> None:
+        """Keep what is seen for the docs, where that was asked for: of the page loaded anew, or at a place of it."""
         if self.pictures:
-            self.page.wait_for_timeout(1500)  # a panel slides in
+            if fresh:
+                self.page.reload()
+            self.page.wait_for_timeout(4000)  # graphs move, panels slide in, lists are read anew
+            if at:
+                at.scroll_into_view_if_needed()
             self.page.screenshot(path=self.pictures / f"{name}.png")
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.importtools import import_object
 from prefect.utilities.schema_tools import is_valid_schema, validate
 
-from deployments.flow_run import FLOWS, flow_named
+from deployments.catalog import NAMES, ROWS
+from deployments.flow_run import FLOWS
 from pipelines.artifacts.form import bounds, title_of
 from pipelines.artifacts.stage import StageConfig
 from pipelines.products import PRODUCTS, part_of
@@ -20,7 +22,8 @@ Schema = dict[str, Any]
 
 @cache
 def schema_of(flow: str) -> Schema:
-    return parameter_schema(flow_named(flow)).model_dump()
+    entrypoint = FLOWS.get(flow) or next(row.entrypoint for row in ROWS if row.name == flow)
+    return parameter_schema(import_object(entrypoint.replace(":", "."))).model_dump()
 
 
 def resolved(part: Schema, schema: Schema) -> Schema:
@@ -38,7 +41,7 @@ def fields_of(flow: str) -> Iterator[tuple[str, Schema, Schema]]:
             yield f"{model['title']}: {name}", resolved(field, schema), model
 
 
-every_flow = pytest.mark.parametrize("flow", FLOWS)
+every_flow = pytest.mark.parametrize("flow", sorted({*FLOWS, *NAMES}))
 
 
 @every_flow
@@ -79,10 +82,12 @@ def test_every_member_of_a_union_has_a_name_and_no_two_the_same(flow: str) -> No
 @every_flow
 def test_the_recipe_is_the_default_and_passes_the_schema_that_the_api_checks(flow: str) -> None:
     schema = schema_of(flow)
-    assert is_valid_schema(schema)
-    recipe = part_of(PRODUCTS[flow].config, demo()).model_dump(mode="json")
+    is_valid_schema(schema)  # or it raises
+    product = PRODUCTS["full" if flow == "stage" else flow]
+    recipe = part_of(product.config, demo()).model_dump(mode="json")
     assert schema["properties"]["config"]["default"] == recipe
-    assert not validate({"config": recipe}, schema, raise_on_error=False)
+    others = {name: part["enum"][0] for name, part in schema["properties"].items() if name != "config"}
+    assert not validate({"config": recipe, **others}, schema, raise_on_error=False)
 
 
 @pytest.mark.parametrize(
