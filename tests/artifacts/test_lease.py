@@ -91,7 +91,7 @@ def hosts(store: Store, texts: Path, tmp_path: Path) -> Iterator[Hosts]:
     found = Hosts(store, texts, tmp_path / "log")
     yield found
     for process in found.running:
-        if process.poll() is None:
+        if process.stderr and not process.stderr.closed:
             process.kill()
             process.communicate()
 

@@ -18,10 +18,11 @@ import pytest
 from deployments.cli import app
 from pipelines.artifacts import mirror as mirror_module
 from pipelines.artifacts.build import Built, build
+from pipelines.artifacts.collect import collect
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.mirror import Mirror, is_plain, one_line
 from pipelines.artifacts.mirror_uri import mirror_at
-from pipelines.artifacts.run import LocalRun, Planner
+from pipelines.artifacts.run import LocalRun, Planner, record_run
 from pipelines.artifacts.stage import Stage
 from pipelines.artifacts.store import Store, damaged_files
 from tests.artifacts.toys import COUNT, SOURCE, UPPER, CountConfig, SourceConfig, UpperConfig, source
@@ -190,6 +191,7 @@ def test_a_half_sent_artifact_is_a_miss_and_the_next_sending_goes_on(
     script = f"""
 import os, signal
 from pathlib import Path
+from pipelines.artifacts import transfer
 from pipelines.artifacts.build import build
 from pipelines.artifacts.mirror import Mirror
 from pipelines.artifacts.store import Store
@@ -200,7 +202,7 @@ def dies(self, path, size):
     if len(sent) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, path, size)
-Mirror._writing = dies
+Mirror._writing, transfer.THREADS = dies, 1
 store = Store(Path({str(tmp_path / "one")!r}), Mirror("file://{folder}"))
 store.prepare()
 build(store, SOURCE, SourceConfig(path=Path({str(texts)!r})), {{}}, node="source")
@@ -359,6 +361,17 @@ def test_a_damaged_folder_of_the_store_is_fetched_anew(hosts: Hosts, folder: Pat
     (first.artifact.path / "text" / "all.txt").unlink()
     second = built(store, texts, NEVER)
     assert second.hit and damaged_files(second.artifact.path, second.manifest) == []
+
+
+def test_gc_keeps_what_was_fetched_since_the_newest_run(hosts: Hosts, folder: Path, texts: Path) -> None:
+    built(hosts("one", folder), texts)
+    run = LocalRun(hosts("two", folder))
+    run(SOURCE, SourceConfig(path=texts, repeat=2))
+    record_run(run.store, "toy", run.results)
+    time.sleep(0.02)
+    fetched = built(run.store, texts, NEVER)
+    assert collect(run.store, keep_runs=1) == []
+    assert run.store.find("source", fetched.manifest.key)
 
 
 @pytest.mark.parametrize(
