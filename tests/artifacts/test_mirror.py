@@ -20,6 +20,8 @@ from pipelines.artifacts import mirror as mirror_module
 from pipelines.artifacts.build import Built, build
 from pipelines.artifacts.collect import collect
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.host import StageHost
+from pipelines.artifacts.job import Job
 from pipelines.artifacts.mirror import Mirror, is_plain, one_line
 from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.run import LocalRun, Planner, record_run
@@ -133,6 +135,13 @@ def test_a_chain_is_fetched_node_by_node_and_a_plan_says_so(hosts: Hosts, place:
     run = LocalRun(two)
     walk(run)
     assert [result.hit for result in run.results] == [True] * 3
+
+
+def test_the_stage_host_of_a_run_asks_the_mirror_too(hosts: Hosts, folder: Path, texts: Path) -> None:
+    first = built(hosts("one", folder), texts)
+    with StageHost() as host:
+        second = host.build(Job(hosts("two", folder), SOURCE, SourceConfig(path=texts), {}, "source"))
+    assert second.hit and second.manifest == first.manifest
 
 
 def blob_of(folder: Path, built: Built, name: str) -> Path:
