@@ -398,7 +398,7 @@ def test_a_secret_in_the_uri_is_refused_without_being_shown(uri: str, tmp_path: 
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("uri", ["nothing://x", "simplecache::s3://x/y", "STORE", "STORE/inner"])
+@pytest.mark.parametrize("uri", ["nothing://x", "http://[x", "simplecache::s3://x/y", "STORE", "STORE/inner"])
 def test_a_place_that_can_be_no_mirror_is_one_line(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^mirror: [^\n]*$"):
         mirror_at(uri.replace("STORE", str(tmp_path)), tmp_path)
