@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.lease import held_elsewhere
+from pipelines.artifacts.manifest import MANIFEST
 from pipelines.artifacts.registry import kept as kept_by_registry
 from pipelines.artifacts.store import Store
 from pipelines.artifacts.work import read_progress
@@ -35,21 +36,22 @@ def named_in(store: Store, value: object) -> list[tuple[str, str]]:
 def collect(store: Store, keep_runs: int) -> list[tuple[Path, int]]:
     """Return what may go, with sizes: all that is not reachable from the newest `keep_runs` runs or the registry.
 
-    What those runs used stays, and all that it was built from, and all that was built since the newest of them: a run
-    may be under way. So do the served model and the one that a rollback brings back, and unfinished work with
-    committed progress.
+    What those runs used stays, and all that it was built from, and all that came into the store since the newest of
+    them: a run may be under way. So do the served model and the one that a rollback brings back, and unfinished work
+    with committed progress.
     """
     if keep_runs < 1:
         raise UserError(f"--keep-runs: {keep_runs} keeps nothing; give 1 or more")
     kept: set[tuple[str, str]] = set()
     manifests = {(item.stage, item.key): item for item in store.manifests()}
-    records = [json.loads(path.read_text()) for path in run_records(store)[:keep_runs]]
-    newest = records[0]["finished_at"] if records else ""
+    paths = run_records(store)[:keep_runs]
+    records = [json.loads(path.read_text()) for path in paths]
+    since = paths[0].stat().st_mtime if paths else 0.0
     for used in [
         kept_by_registry(store),
         *([(node["stage"], node["key"]) for node in item["nodes"]] for item in records),
     ]:
-        pending = [*used, *(name for name, item in manifests.items() if item.built_at >= newest)]
+        pending = [*used, *(name for name in manifests if _published_at(store, name) >= since)]
         while pending:
             name = pending.pop()
             if name in manifests and name not in kept:
@@ -74,6 +76,11 @@ def sweep(store: Store, plan: list[tuple[Path, int]]) -> None:
                 gone = path.with_name(f".gone.{key}.{os.getpid()}")
                 path.rename(gone)
                 shutil.rmtree(gone)
+
+
+def _published_at(store: Store, name: tuple[str, str]) -> float:
+    """Return when an artifact came into this store; one from a mirror was built long before."""
+    return (store.folder(*name) / MANIFEST).stat().st_mtime
 
 
 def _abandoned(store: Store, work: Path) -> bool:

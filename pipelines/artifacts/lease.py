@@ -124,7 +124,8 @@ def leased(folder: Path, waiting: str | None = None) -> Iterator[Lease]:
         yield lease
     finally:
         stop.set()
-        lease.release()
+        with suppress(OSError):  # a full disk; on this host the lock tells that the key is free, elsewhere its silence
+            lease.release()
 
 
 def work_name(folder: Path) -> str:

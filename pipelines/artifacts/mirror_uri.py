@@ -20,7 +20,10 @@ def mirror_at(uri: str | None, store: Path) -> Mirror | None:
         return None
     if "::" in uri:
         raise UserError("mirror: a chain of file systems (::) is none; name one place, as in s3://bucket/gristmill")
-    parts = urlsplit(uri if "://" in uri else f"file://{Path(uri).expanduser().absolute()}")
+    try:
+        parts = urlsplit(uri if "://" in uri else f"file://{Path(uri).expanduser().absolute()}")
+    except ValueError as error:
+        raise UserError(f"mirror: {one_line(error)}; name a place such as s3://bucket/gristmill") from error
     if parts.password is not None or SECRET.search(parts.query):
         raise UserError(
             f"mirror: the {parts.scheme} URI holds a secret, which logs would show; leave it out and give it by the "

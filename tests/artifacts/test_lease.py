@@ -91,7 +91,7 @@ def hosts(store: Store, texts: Path, tmp_path: Path) -> Iterator[Hosts]:
     found = Hosts(store, texts, tmp_path / "log")
     yield found
     for process in found.running:
-        if process.poll() is None:
+        if process.stderr and not process.stderr.closed:
             process.kill()
             process.communicate()
 
@@ -250,6 +250,18 @@ def test_a_holder_that_died_while_it_wrote_its_record_is_followed(
     (folder / "1").write_text('{"id": "cut')
     with store.lock("source", "k") as lease:
         assert lease.held() and work_name(folder) == "k"
+
+
+def test_a_full_disk_at_the_release_hides_no_other_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: str) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError, match="the stage's own"), store.lock("source", "k"):
+        monkeypatch.setattr(Path, "write_text", full)
+        raise UserError("the stage's own")
+    monkeypatch.undo()
+    with store.lock("source", "k") as lease:
+        assert lease.held()
 
 
 def test_a_file_system_without_locks_is_one_line(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,13 @@ import pytest
 from deployments.cli import app
 from pipelines.artifacts import mirror as mirror_module
 from pipelines.artifacts.build import Built, build
+from pipelines.artifacts.collect import collect
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.host import StageHost
+from pipelines.artifacts.job import Job
 from pipelines.artifacts.mirror import Mirror, is_plain, one_line
 from pipelines.artifacts.mirror_uri import mirror_at
-from pipelines.artifacts.run import LocalRun, Planner
+from pipelines.artifacts.run import LocalRun, Planner, record_run
 from pipelines.artifacts.stage import Stage
 from pipelines.artifacts.store import Store, damaged_files
 from tests.artifacts.toys import COUNT, SOURCE, UPPER, CountConfig, SourceConfig, UpperConfig, source
@@ -134,6 +137,13 @@ def test_a_chain_is_fetched_node_by_node_and_a_plan_says_so(hosts: Hosts, place:
     assert [result.hit for result in run.results] == [True] * 3
 
 
+def test_the_stage_host_of_a_run_asks_the_mirror_too(hosts: Hosts, folder: Path, texts: Path) -> None:
+    first = built(hosts("one", folder), texts)
+    with StageHost() as host:
+        second = host.build(Job(hosts("two", folder), SOURCE, SourceConfig(path=texts), {}, "source"))
+    assert second.hit and second.manifest == first.manifest
+
+
 def blob_of(folder: Path, built: Built, name: str) -> Path:
     sha256 = built.manifest.files[name].sha256
     return folder / "blobs" / sha256[:2] / sha256
@@ -190,6 +200,7 @@ def test_a_half_sent_artifact_is_a_miss_and_the_next_sending_goes_on(
     script = f"""
 import os, signal
 from pathlib import Path
+from pipelines.artifacts import transfer
 from pipelines.artifacts.build import build
 from pipelines.artifacts.mirror import Mirror
 from pipelines.artifacts.store import Store
@@ -200,7 +211,7 @@ def dies(self, path, size):
     if len(sent) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, path, size)
-Mirror._writing = dies
+Mirror._writing, transfer.THREADS = dies, 1
 store = Store(Path({str(tmp_path / "one")!r}), Mirror("file://{folder}"))
 store.prepare()
 build(store, SOURCE, SourceConfig(path=Path({str(texts)!r})), {{}}, node="source")
@@ -361,6 +372,17 @@ def test_a_damaged_folder_of_the_store_is_fetched_anew(hosts: Hosts, folder: Pat
     assert second.hit and damaged_files(second.artifact.path, second.manifest) == []
 
 
+def test_gc_keeps_what_was_fetched_since_the_newest_run(hosts: Hosts, folder: Path, texts: Path) -> None:
+    built(hosts("one", folder), texts)
+    run = LocalRun(hosts("two", folder))
+    run(SOURCE, SourceConfig(path=texts, repeat=2))
+    record_run(run.store, "toy", run.results)
+    time.sleep(0.02)
+    fetched = built(run.store, texts, NEVER)
+    assert collect(run.store, keep_runs=1) == []
+    assert run.store.find("source", fetched.manifest.key)
+
+
 @pytest.mark.parametrize(
     "uri",
     [
@@ -376,7 +398,7 @@ def test_a_secret_in_the_uri_is_refused_without_being_shown(uri: str, tmp_path: 
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("uri", ["nothing://x", "simplecache::s3://x/y", "STORE", "STORE/inner"])
+@pytest.mark.parametrize("uri", ["nothing://x", "http://[x", "simplecache::s3://x/y", "STORE", "STORE/inner"])
 def test_a_place_that_can_be_no_mirror_is_one_line(uri: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^mirror: [^\n]*$"):
         mirror_at(uri.replace("STORE", str(tmp_path)), tmp_path)
