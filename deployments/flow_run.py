@@ -40,7 +40,7 @@ def flow_named(name: str) -> Flow[..., State[list[NodeResult]]]:
 
 def run_flow(name: str, config: StageConfig) -> list[NodeResult]:
     """Run the flow in this process and return what happened at each node; raise what it failed with."""
-    if get_current_settings().api.url is None:
+    if not get_current_settings().api.url:
         from deployments.temporary_server import GuardedServer  # loading a server takes a second
 
         GuardedServer()
