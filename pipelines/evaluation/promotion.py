@@ -93,12 +93,12 @@ def promote(store: Store, config: "EvaluateAndPromoteConfig", done: Contested) -
 def contested(contest: Contest, compare: CompareConfig, run: Run) -> Contested:
     """Score both models on the challenger's items and compare them; what the store has is a hit.
 
-    The challenger's own evaluation is usually in the store. Held-out text is sharded anew with the champion's tokenizer
-    where that is another one.
+    The challenger's own evaluation is usually in the store, and one that is served already is compared with nobody.
+    Held-out text is sharded anew with the champion's tokenizer where that is another one.
     """
     inputs = contest.inputs
     challenger = run(EVALUATE, contest.evaluation, node="evaluate.challenger", **inputs)
-    if contest.champion is None:
+    if contest.champion is None or contest.champion.digest == contest.challenger.digest:
         return Contested(contest, challenger, None, None)
     model = _output(run.store, _manifest(run.store, "evaluate", contest.champion).inputs["model"])
     own = {**inputs, "model": model, **_resharded(contest, run)}

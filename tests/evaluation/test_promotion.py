@@ -120,7 +120,7 @@ def test_a_champion_of_another_tokenizer_reads_the_same_text_in_shards_of_its_ow
     corpus = Output(documents.stage, documents.key, "documents", documents.digest, place, "decontaminate")
     learnt = local(TOKENIZER, TokenizerConfig(vocab_size=1024), documents=corpus)
     own = local(SHARD, smoke().shard, documents=corpus, tokenizer=learnt["tokenizer"])
-    champion = first.model_copy(update={"nodes": {**first.nodes, "shard": own.key}})
+    champion = first.model_copy(update={"digest": "0" * 64, "nodes": {**first.nodes, "shard": own.key}})
     planner = Planner(store)
     contested(replace(contest_of(store, first.key), champion=champion), smoke().compare, planner)
     rows = {row.node: row for row in planner.rows}
