@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
-from pipelines.artifacts.store import Store
 from pipelines.compression.distill import DISTILL
 from pipelines.config import (
     DedupOnlyConfig,
@@ -228,8 +227,8 @@ class Product:
     config: type[StageConfig]
     wire: Callable[[Any, Run], object]
     purpose: str
-    act: Callable[[Store, Any, Any], Outcome] | None = None
-    """What is done once all its stages are, with what `wire` returned."""
+    act: Callable[..., Outcome] | None = None
+    """What is done once all its stages are, with the store, the config and what `wire` returned."""
 
 
 PRODUCTS = {
@@ -241,20 +240,8 @@ PRODUCTS = {
         Product("pretrain", PretrainProductConfig, pretrain, "base model with its scores"),
         Product("post-train", PostTrainConfig, post_train, "fine-tuned and aligned model"),
         Product("release", ReleaseConfig, release, "scored, quantized and packaged model"),
-        Product(
-            "retrain",
-            RetrainConfig,
-            retrain,
-            "the served model trained on with what is new in a crawl, through the gates",
-            act=conclude_retraining,
-        ),
-        Product(
-            "evaluate-and-promote",
-            EvaluateAndPromoteConfig,
-            evaluate_and_promote,
-            "the newest bundle against the served one, and the pointer moved if it passes every gate",
-            act=promote,
-        ),
+        Product("retrain", RetrainConfig, retrain, "served model trained on with new data", conclude_retraining),
+        Product("evaluate-and-promote", EvaluateAndPromoteConfig, evaluate_and_promote, "bundle into service", promote),
     )
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.artifacts import registry
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, Output
-from pipelines.artifacts.registry import Promoted, Stop
+from pipelines.artifacts.records import NOTHING_NEW, Promoted, Stop
 from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.store import Store
 from pipelines.champion import REPLAY, Champion, OldCorpus, champion_of
@@ -19,7 +19,7 @@ from pipelines.corpus.drift import DRIFT
 from pipelines.corpus.filter import FILTER
 from pipelines.evaluation.compare import COMPARE
 from pipelines.evaluation.evaluate import EVALUATE
-from pipelines.evaluation.promotion import Contest, Contested, conclude, outcome_of
+from pipelines.evaluation.promotion import NEWEST, Contest, Contested, conclude, outcome_of
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.settings import checked
@@ -58,6 +58,10 @@ def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
     plan, or a run of some nodes only. Moves no pointer.
     """
     evaluation_sets_are_searched_for(config)
+    if config.target == "student":
+        raise UserError("target: 'student' is distilled by release; retrain base, sft or aligned")
+    if config.promote.bundle != NEWEST:
+        raise UserError(f"promote.bundle: {config.promote.bundle!r} is no part of a retraining, which packages its own")
     served = registry.current(run.store)  # read once: what is promoted meanwhile makes the decision void
     if served is None:
         raise UserError(
@@ -136,10 +140,7 @@ def _trained(config: RetrainConfig, run: Run, champion: Champion, fresh: Fresh) 
         **_numbered(REPLAY, (old.shards["train"] for old in replayed)),
     )
     sft, _, aligned = post_trained(config, run, base, champion.examples)
-    models = {"base": base, "sft": sft, "aligned": aligned}
-    if config.target not in models:
-        raise UserError(f"target: {config.target!r} is distilled by release; retrain {', '.join(models)}")
-    return models[config.target]
+    return {"base": base, "sft": sft, "aligned": aligned}[config.target]
 
 
 def _challenge(
@@ -170,7 +171,7 @@ def _stop_at_few(run: Run, artifact: Artifact, least: int, metric: str, what: st
     if manifest is None or manifest.metrics[metric] >= least:
         return
     says = f"{manifest.metrics[metric]:,.0f} {what}, and {least:,} are worth a run"
-    raise _Stopping(registry.NOTHING_NEW, says, artifact=f"{artifact.stage}/{artifact.key}", metrics=manifest.metrics)
+    raise _Stopping(NOTHING_NEW, says, artifact=f"{artifact.stage}/{artifact.key}", metrics=manifest.metrics)
 
 
 def _stop_at_drift(run: Run, artifact: Artifact) -> None:

@@ -38,8 +38,13 @@ def golden_of(manifests: dict[str, Manifest]) -> dict[str, Any]:
     return {
         "version": some.version,
         "roots": {node: item.roots for node, item in manifests.items()},
-        "nodes": {node: item.outputs if exact else item.metrics for node, item in manifests.items()},
+        "nodes": {node: item.outputs if exact else figures(item) for node, item in manifests.items()},
     }
+
+
+def figures(item: Manifest) -> dict[str, float]:
+    """Return the metrics but for what was drawn at random: a processor's last bits may draw another text."""
+    return {name: value for name, value in item.metrics.items() if not name.startswith("toxicity.")}
 
 
 def stages_of(run: Finished) -> dict[str, dict[str, Manifest]]:

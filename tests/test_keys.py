@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from pipelines import products
+from pipelines import parts, products
 from pipelines.artifacts import key as key_module
 from pipelines.artifacts.build import build
 from pipelines.artifacts.manifest import Artifact, Output
@@ -170,7 +170,7 @@ def candidates(annotation: Any, value: Any) -> Iterator[Any]:
         base = value if isinstance(value, float) else 0.5
         yield from (base * 0.9, base * 1.1, base / 2, base + 0.01, base - 0.01, 0.5)
     elif annotation is str:
-        yield from (f"{value} more", f"{value}x", "other", "cuda", "<|other|>")
+        yield from (f"{value} more", f"{value}x", "other", "cuda", "<|other|>", "0123abcd")
 
 
 def changed(config: FullConfig, leaf: Leaf) -> FullConfig:
@@ -236,7 +236,7 @@ def test_an_unchanged_recipe_read_back_from_yaml_hits_everywhere(world: Any, tmp
     assert walk(store, FullConfig.model_validate(turned), wiring) == set()
 
 
-NODES = {stage.name: stage for stage in vars(products).values() if isinstance(stage, Stage)}
+NODES = {stage.name: stage for stage in (vars(products) | vars(parts)).values() if isinstance(stage, Stage)}
 
 
 @pytest.mark.parametrize("name", sorted(NODES))

@@ -10,7 +10,7 @@ from pipelines.artifacts.collect import named_in
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Manifest
 from pipelines.artifacts.pins import FileRoot, source_files
-from pipelines.artifacts.registry import Promoted
+from pipelines.artifacts.records import Promoted
 from pipelines.artifacts.store import Store, damage, read_manifest
 from pipelines.corpus.decontaminate import SUFFIXES
 from pipelines.evaluation.gates import Contamination, Evidence, Latency

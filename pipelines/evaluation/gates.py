@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from pipelines.artifacts.registry import Decision, Gate, Promoted
+from pipelines.artifacts.records import Decision, Gate, Promoted
 from pipelines.artifacts.stage import StageConfig
 from pipelines.evaluation.scores import Score
 

@@ -12,7 +12,7 @@ from pipelines.artifacts import registry
 from pipelines.artifacts.collect import run_records
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.manifest import Artifact, InputEntry, Manifest, Output
-from pipelines.artifacts.registry import Promoted, Record
+from pipelines.artifacts.records import NOTHING_NEW, Promoted, Record
 from pipelines.artifacts.run import Outcome, Run
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
@@ -93,12 +93,12 @@ def promote(store: Store, config: "EvaluateAndPromoteConfig", done: Contested) -
 def contested(contest: Contest, compare: CompareConfig, run: Run) -> Contested:
     """Score both models on the challenger's items and compare them; what the store has is a hit.
 
-    The challenger's own evaluation is usually in the store. Held-out text is sharded anew with the champion's tokenizer
-    where that is another one.
+    The challenger's own evaluation is usually in the store, and one that is served already is compared with nobody.
+    Held-out text is sharded anew with the champion's tokenizer where that is another one.
     """
     inputs = contest.inputs
     challenger = run(EVALUATE, contest.evaluation, node="evaluate.challenger", **inputs)
-    if contest.champion is None:
+    if contest.champion is None or contest.champion.digest == contest.challenger.digest:
         return Contested(contest, challenger, None, None)
     model = _output(run.store, _manifest(run.store, "evaluate", contest.champion).inputs["model"])
     own = {**inputs, "model": model, **_resharded(contest, run)}
@@ -132,7 +132,7 @@ def outcome_of(record: Record) -> Outcome:
     named = f"package/{record.model.key[:12]}"
     page, facts = decision_markdown(record), record.model_dump(mode="json")
     if record.stop:
-        name = "Nothing new" if record.stop.gate == registry.NOTHING_NEW else "Refused"
+        name = "Nothing new" if record.stop.gate == NOTHING_NEW else "Refused"
         line = f"{record.stop.gate}: {record.stop.says} (record {record.number}); {named} stays"
         return Outcome(name, line, page, facts)
     failed = record.decision.failed if record.decision else ()

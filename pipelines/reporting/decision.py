@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.artifacts.registry import Gate, Record
+from pipelines.artifacts.records import Gate, Record
 
 
 def decision_markdown(record: Record) -> str:

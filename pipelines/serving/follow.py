@@ -47,13 +47,11 @@ class Follower:
             fresh = await run_in_threadpool(self.load, named.bundle(self.store))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the new one, the old one goes on
             cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-            say(f"serve: the promoted model cannot be served ({cause}); {self._serving()} goes on")
+            say(f"serve: the promoted model cannot be served ({cause}); {_named(self.current.served)} goes on")
             return
-        before = self._serving()
-        finished = asyncio.ensure_future(self.current.replace(fresh))
-        say(f"serve: {self._serving()} answers from here on; {before} finishes what it has begun")
-        await finished
+        say(f"serve: {_named(fresh)} answers from here on; {_named(self.current.served)} finishes what it has begun")
+        await self.current.replace(fresh)
 
-    def _serving(self) -> str:
-        served = self.current.served
-        return f"package/{served.key[:12]}" if served.key else served.name
+
+def _named(served: Served) -> str:
+    return f"package/{served.key[:12]}" if served.key else served.name

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipelines.artifacts import registry
 from pipelines.artifacts.build import build
 from pipelines.artifacts.collect import collect, sweep
 from pipelines.artifacts.errors import UserError
-from pipelines.artifacts.registry import Decision, Gate, Promoted, Record
+from pipelines.artifacts.records import Decision, Gate, Promoted, Record
 from pipelines.artifacts.run import LocalRun, record_run
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.artifacts.store import Store
@@ -215,6 +216,25 @@ def forked(act: Callable[[], Any], kill_at: int | None = None, root: Path | None
     except BaseException:  # noqa: BLE001 - a child of a test must not go on as a second pytest
         status = 4
     os._exit(status)
+
+
+@pytest.mark.parametrize("action", ["promote", "refuse", "rollback"])
+def test_a_kill_at_each_touch_of_a_file_leaves_the_old_state_or_the_new(action: str, tmp_path: Path) -> None:
+    kills, code = 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        store = Store(tmp_path / str(kills))
+        store.prepare()
+        before = [promoted(store, number) for number in (1, 2)][1].model
+        held = decision(store, 3, passed=action == "promote")
+        act = partial(registry.rollback, store) if action == "rollback" else partial(registry.promote, store, held)
+        child = forked(act, kills + 1, store.root / "registry")
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        consistent(store, 2)
+        filed = len(registry.history(store)) == 3
+        assert (registry.current(store) != before) == (filed and action != "refuse")
+        kills += code == -signal.SIGKILL
+    assert code == 0 and filed and kills >= 4
+    print(f"{action}: killed at each of {kills} touches")
 
 
 STEPS = st.lists(

@@ -145,7 +145,7 @@ def test_perplexity_under_the_model_tells_its_own_kind_of_text_from_noise(smoke_
     model, shards = smoke_run.results["pretrain"].path, smoke_run.results["shard"].path
     rng = random.Random(1)
     noise = [Document(text="".join(rng.choices("qxzjkvw ", k=600)), id=document_id("n", n)) for n in range(60)]
-    folder = tmp_path / "noise"
+    folder = tmp_path / "noise text"
     write_documents(folder / part_name(0), folder, pa.schema([("id", pa.string()), ("text", pa.string())]), noise)
     tokenizer = smoke_run.results["tokenizer"].path / "tokenizer"
     (tmp_path / "shards").mkdir()

@@ -165,3 +165,11 @@ def test_a_failed_run_is_one_line_and_status_one(smoke_run: Finished) -> None:
     done = gristmill("run", "prepare-corpus", "--recipe", "smoke", *change, "--store", str(smoke_run.store.root))
     assert done.returncode == 1, done.stdout + done.stderr
     assert "no document is left" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_promotion_or_a_rollback_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    refused(gristmill("rollback", "--store", str(tmp_path)), "nothing was ever promoted", "gristmill promote")
+    refused(gristmill("promote", "--store", str(tmp_path)), "has no package of a finished run", "gristmill run")
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "current").write_text("{")
+    refused(gristmill("serve", "--store", str(tmp_path)), "is damaged", "no model is guessed")

@@ -17,6 +17,7 @@ from pipelines.artifacts.store import Store
 from pipelines.evaluation.evaluate import EVALUATE, EvaluateConfig, evaluate
 from pipelines.evaluation.harness import load_lm, load_tokenizer
 from pipelines.evaluation.heldout import SplitText
+from pipelines.evaluation.items import read_items
 from pipelines.evaluation.scores import read_scores
 from pipelines.evaluation.surroundings import quiet
 from pipelines.finetuning.chat import default_template
@@ -27,7 +28,7 @@ from tests.scores import find_score
 
 SMALL = {"heldout_tokens": 1_000, "questions": 8, "few_shot": 1, "bias_templates": 8, "samples": 2, "sample_tokens": 4}
 CONFIG = EvaluateConfig(**SMALL)
-LEAST = EvaluateConfig(heldout_tokens=200, questions=0, bias_templates=0, samples=0)
+LEAST = EvaluateConfig(heldout_tokens=200, questions=0, bias_templates=0, toxicity_prompts=0, samples=0)
 
 
 def run(config: EvaluateConfig, workbench: Workbench, out: Path, **changes: Any) -> Metrics:
@@ -42,7 +43,7 @@ def run(config: EvaluateConfig, workbench: Workbench, out: Path, **changes: Any)
 
 def published(out: Path) -> dict[str, bytes]:
     """The content of all that the store would publish."""
-    return {path.name: path.read_bytes() for kind in ("scores", "samples") for path in (out / kind).iterdir()}
+    return {path.name: path.read_bytes() for kind in ("scores", "items", "samples") for path in (out / kind).iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,17 @@ def test_every_score_carries_an_interval_around_it_and_is_a_metric(whole: tuple[
     assert all(score.low <= score.value <= score.high and score.n > 0 for score in scores)
     tasks = {score.task for score in scores}
     axes = {f"bias_probe_{axis}" for axis in ("gender", "age", "wealth", "origin")}
-    assert tasks == {"docs_heldout", "docs_heldout_byte4gram", "docs_questions", "bias_probe"} | axes
+    assert tasks == {"docs_heldout", "docs_heldout_byte4gram", "docs_questions", "bias_probe", "toxicity"} | axes
+
+
+def test_a_score_is_the_mean_of_its_items(whole: tuple[Path, Metrics]) -> None:
+    out, metrics = whole
+    items = read_items(out / "items")
+    assert set(items) == {"docs_heldout.bits_per_byte", "docs_questions.acc", "toxicity.mean_probability"}
+    for name, held in items.items():
+        mean = sum(item.value for item in held) / sum(item.weight for item in held)
+        assert mean == pytest.approx(metrics[name], rel=1e-4), name
+    assert metrics["toxicity.mean_probability"] <= 1
 
 
 def test_bits_per_byte_and_perplexity_are_those_of_the_model_asked_directly(
@@ -180,7 +191,7 @@ def test_an_official_task_runs_by_its_name_from_a_mirror(workbench: Workbench, t
     assert json.loads((tmp_path / "out/scores/scores.json").read_text())["notes"]["data_sets"] == {
         "allenai/ai2_arc": "A toy."
     }
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {".progress", "scores", "samples"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".progress", "scores", "items", "samples"}
 
 
 def test_the_mirror_s_content_and_not_its_path_is_in_the_key(tmp_path: Path, store: Store) -> None:

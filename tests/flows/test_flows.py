@@ -1,7 +1,10 @@
 """Flows against a real Prefect server: a hit shows as Cached, a failed stage by its name, a form per config."""
 
 import asyncio
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -10,7 +13,11 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.data import dedup_only, prepare_corpus
 from flows.full import full
-from pipelines.config import DedupOnlyConfig, FullConfig, PrepareCorpusConfig
+from flows.release import evaluate_and_promote
+from flows.retrain import retrain
+from pipelines.artifacts import registry
+from pipelines.artifacts.store import Store
+from pipelines.config import DedupOnlyConfig, EvaluateAndPromoteConfig, FullConfig, PrepareCorpusConfig, RetrainConfig
 from pipelines.products import part_of
 from pipelines.recipes import smoke
 from pipelines.settings import with_settings
@@ -75,3 +82,41 @@ def test_the_form_of_every_flow_is_complete() -> None:
         assert part["title"]
         for name, field in fields(part):
             assert "description" in field or "$ref" in field or "const" in field, f"{part['title']}: {name}"
+
+
+def test_a_refused_promotion_is_a_completed_run_that_names_the_gate_and_one_that_passes_moves_the_pointer(
+    smoke_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(smoke_run.store.root, root, copy_function=os.link)
+    monkeypatch.setenv("GRISTMILL_STORE", str(root))
+    tight = with_settings(smoke(), {"promote.gates.max_bytes": 1})
+    refused = evaluate_and_promote(part_of(EvaluateAndPromoteConfig, tight), return_state=True)
+    assert refused.is_completed() and refused.name == "Refused"
+    assert "by size: " in (refused.message or "") and registry.current(Store(root)) is None
+    state = evaluate_and_promote(part_of(EvaluateAndPromoteConfig, smoke()), return_state=True)
+    assert state.is_completed() and state.name == "Promoted", state.message
+    assert registry.current(Store(root)) is not None
+
+    async def pages() -> list[str]:
+        async with get_client() as client:
+            key = ArtifactFilter(key=ArtifactFilterKey(any_=["decision"]))
+            return [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
+
+    assert any("| size | **no** |" in page for page in asyncio.run(pages()))
+
+
+def test_a_retraining_with_nothing_new_is_a_completed_run_that_says_so(
+    smoke_run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "store"
+    shutil.copytree(smoke_run.store.root, root, copy_function=os.link, ignore=shutil.ignore_patterns("registry"))
+    monkeypatch.setenv("GRISTMILL_STORE", str(root))
+    config = part_of(RetrainConfig, smoke())
+    early = retrain(config, return_state=True)
+    assert early.is_failed() and "was ever promoted; run gristmill run full" in (early.message or "")
+    promoted = evaluate_and_promote(part_of(EvaluateAndPromoteConfig, smoke()), return_state=True)
+    assert promoted.name == "Promoted", promoted.message
+    state = retrain(config, return_state=True)
+    assert state.is_completed() and state.name == "Nothing new"
+    assert (state.message or "").startswith("nothing new: 0 documents after deduplication")

@@ -201,7 +201,7 @@ def start(bundle: Path) -> Iterator[Callable[..., Running]]:
 
     def begin(**more: Any) -> Running:
         listener = listen("127.0.0.1", 0, more.get("api_key"))
-        server = make_server(bundle, **more)
+        server = make_server(**{"bundle": bundle, **more})
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         begun.append((server, thread, listener))

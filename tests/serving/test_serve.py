@@ -233,7 +233,7 @@ def _slow(url: str, **more: Any) -> dict[str, Any]:
 def slow_url(start: Callable[..., Any]) -> str:
     """A server of two places whose model takes 30 ms a token, so that an answer takes seconds."""
     begun = start(places=2)
-    engine = begun.server.config.app.state.service.engine
+    engine = begun.server.config.app.state.current.served.engine
     step = engine._step
     engine._step = lambda *given: time.sleep(0.03) or step(*given)
     return str(begun.url)
