@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,7 +40,7 @@ def run_app(listener: socket.socket, url: str, locked: bool) -> None:
     app = create_app(final=True)
     app.add_middleware(Doors, url=url, locked=locked)
     server = PreparedServer(app, url)
-    with quiet_end():
+    with quiet_end(), suppress(SystemExit):  # uvicorn's word for a start that failed, which is told below
         server.run(sockets=[listener])
     if server.failure is not None:
         cause = (str(server.failure) or type(server.failure).__name__).splitlines()[0]
