@@ -107,7 +107,7 @@ def by_event(api: Api) -> list[dict[str, Any]]:
 
 def test_a_new_corpus_starts_a_retraining_with_the_recipe(prefect_server: Server, served: Running) -> None:
     api = prefect_server.api
-    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.gopher.min_words": 12}))
+    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.gopher.min_words": 40}))
     assert not by_event(api)
     built = api.ended(api.start("prepare-corpus", config=config.model_dump(mode="json")), 180)
     assert built["state"]["type"] == "COMPLETED", built["state"]["message"]
