@@ -75,6 +75,7 @@ def test_parameters_of_an_older_config_fail_the_run_with_the_field(prefect_serve
     made = api.deployment("prepare-corpus")  # the server has the schema of the time when it was deployed
     api.ask("PATCH", f"/deployments/{made['id']}", parameters=older, enforce_parameter_schema=False)
     run = api.ended(api.start("prepare-corpus"))
+    api.ask("PATCH", f"/deployments/{made['id']}", parameters=made["parameters"], enforce_parameter_schema=True)
     assert run["state"]["type"] == "FAILED" and run["state"]["name"] == "UserError"
     message = run["state"]["message"]
     assert "config.dedup.bands" in message and "gristmill deploy" in message and "\n" not in message
@@ -106,9 +107,8 @@ def by_event(api: Api) -> list[dict[str, Any]]:
 
 def test_a_new_corpus_starts_a_retraining_with_the_recipe(prefect_server: Server, served: Running) -> None:
     api = prefect_server.api
-    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.gopher.min_words": 12}))
+    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.gopher.min_words": 40}))
     assert not by_event(api)
-    api.ask("PATCH", f"/deployments/{api.deployment('prepare-corpus')['id']}", enforce_parameter_schema=True)
     built = api.ended(api.start("prepare-corpus", config=config.model_dump(mode="json")), 180)
     assert built["state"]["type"] == "COMPLETED", built["state"]["message"]
     run = until(lambda: by_event(api), 60, "the run of the event")[0]
