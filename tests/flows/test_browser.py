@@ -79,7 +79,11 @@ def product(smoke_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> It
         finally:
             for process in reversed(started):
                 process.terminate()
-                process.wait(30)
+            for process in started:
+                try:
+                    process.wait(60)
+                finally:
+                    process.kill()
 
 
 @pytest.fixture
