@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,10 @@ def product(smoke_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> It
         finally:
             for process in reversed(started):
                 process.terminate()
-            for process in started:
-                try:
+            for process in reversed(started):
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(60)
-                finally:
-                    process.kill()
+                process.kill()
 
 
 @pytest.fixture
