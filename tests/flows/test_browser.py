@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,10 @@ def product(smoke_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> It
         finally:
             for process in reversed(started):
                 process.terminate()
-                process.wait(30)
+            for process in reversed(started):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(60)
+                process.kill()
 
 
 @pytest.fixture
