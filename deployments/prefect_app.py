@@ -38,8 +38,8 @@ def run_app(listener: socket.socket, url: str, locked: bool) -> None:
     `locked` says that an auth string is set; without one only requests that name a loopback host are answered.
     """
     app = create_app(final=True)
-    app.add_middleware(Doors, url=url, locked=locked)
-    server = PreparedServer(app, url)
+    # Around the application and not in it: its own automations ask it in memory, by a name that is no host.
+    server = PreparedServer(app, Doors(app, url, locked), url)
     with quiet_end(), suppress(SystemExit):  # uvicorn's word for a start that failed, which is told below
         server.run(sockets=[listener])
     if server.failure is not None:
@@ -50,9 +50,9 @@ def run_app(listener: socket.socket, url: str, locked: bool) -> None:
 class PreparedServer(uvicorn.Server):
     """A server that says what it waits for, is prepared once it answers, and keeps what stopped it."""
 
-    def __init__(self, app: FastAPI, url: str) -> None:
+    def __init__(self, app: FastAPI, doors: ASGIApp, url: str) -> None:
         super().__init__(
-            uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+            uvicorn.Config(doors, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what stops the start is told in one line
         self.url = url
