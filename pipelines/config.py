@@ -145,7 +145,8 @@ class RetrainingConfig(StageConfig):
     )
 
 
-class RetrainConfig(PrepareCorpusConfig, EvaluateAndPromoteConfig):
+# pydantic lists the fields of the last base first: a form begins where the chain does
+class RetrainConfig(EvaluateAndPromoteConfig, PrepareCorpusConfig):
     """Train the current model on with new data. Its tokenizer, its examples and what it is scored on stay."""
 
     model_config = ConfigDict(title="Retraining run")
@@ -165,7 +166,7 @@ class RetrainConfig(PrepareCorpusConfig, EvaluateAndPromoteConfig):
     package: PackageConfig = Field(PackageConfig(), description="The bundle.")
 
 
-class FullConfig(ReleaseConfig, EvaluateAndPromoteConfig):
+class FullConfig(EvaluateAndPromoteConfig, ReleaseConfig):
     """From a crawl to a packaged model with a report; as a recipe, also how that model is trained on."""
 
     model_config = ConfigDict(title="Full run")
