@@ -6,14 +6,16 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 
 from pipelines.artifacts.form import said_in_full, title_of
 from pipelines.artifacts.pins import Root
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
 
 Metrics = dict[str, float]
 
@@ -55,7 +57,7 @@ class StageConfig(BaseModel):
         return tuple(found)
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, core: "CoreSchema", handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the model's JSON schema as a form shows it."""
         schema = handler(core)
         parts = handler.resolve_ref_schema(schema)["properties"]
