@@ -25,14 +25,22 @@ def refuse_secrets(fields: object, where: str = "") -> None:
             )
 
 
-def _strings(value: object, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _strings(item, f"{path}.{name}" if path else str(name))
-    elif isinstance(value, list | tuple | set | frozenset):
-        for number, item in enumerate(value):
-            yield from _strings(item, f"{path}.{number}")
-    elif fields := getattr(type(value), "model_fields", None):
-        yield from _strings({name: getattr(value, name) for name in fields}, path)
+def _strings(fields: object, where: str) -> Iterator[tuple[str, str]]:
+    """Yield the texts in nested fields with their paths; what stands at several places, as YAML's anchors do, once."""
+    waiting, seen = [(where, fields)], dict[int, object]()
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, str):
+            yield path, value
+        elif id(value) not in seen:
+            seen[id(value)] = value  # held, so that no other object gets its number
+            waiting += [(f"{path}.{name}" if path else str(name), item) for name, item in reversed(_items(value))]
+
+
+def _items(value: object) -> list[tuple[object, object]]:
+    """Return what a container holds, by name or number."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(enumerate(value))
+    return [(name, getattr(value, name)) for name in getattr(type(value), "model_fields", {})]
