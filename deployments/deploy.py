@@ -1,9 +1,8 @@
 """`gristmill deploy`: rows of the catalog registered at the server, and served by this process or left to a pool."""
 
 import asyncio
-import signal
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
@@ -37,7 +36,7 @@ def deploy(rows: Iterable[Row], recipe: FullConfig, pool: str | None, at_once: i
     made = [as_deployment(row, recipe, pool) for row in rows]
     try:
         asyncio.run(_register(made, pool) if pool else _serve(made, url, at_once))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return
 
 
@@ -79,13 +78,16 @@ def _trigger(row: Row) -> DeploymentEventTrigger:
 class ServingRunner(Runner):
     """A runner that SIGTERM ends as Ctrl-C does: its schedules are paused, as nobody is left to run them."""
 
+    serving: asyncio.Task[None]
+
     def handle_sigterm(self, *_: Any, **__: Any) -> None:
-        """Interrupt the loop that the runner runs in."""
-        signal.raise_signal(signal.SIGINT)
+        """Cancel the task that serves; SIGINT would not do, which a shell has its background jobs ignore."""
+        self.serving.get_loop().call_soon_threadsafe(self.serving.cancel)
 
 
 async def _serve(made: list[RunnerDeployment], url: str, at_once: int) -> None:
     runner = ServingRunner(limit=at_once)
+    runner.serving = cast("asyncio.Task[None]", asyncio.current_task())
     for deployment in made:
         await runner.aadd_deployment(deployment)
     names = ", ".join(deployment.name for deployment in made)
