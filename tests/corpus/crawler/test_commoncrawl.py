@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -289,12 +290,9 @@ def test_a_store_of_fsspec_is_read_by_ranges_too(shared_data: Path, tmp_path: Pa
         store.rm("/commoncrawl", recursive=True)
 
 
-def test_s3_without_its_library_says_what_to_install(tmp_path: Path) -> None:
-    pytest.importorskip("fsspec")
-    try:
-        import s3fs  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
-    except ImportError:
-        with pytest.raises(UserError, match="install s3fs"):
-            chosen_files(source("s3://commoncrawl"), tmp_path)
-    else:
-        pytest.skip("s3fs is installed")
+def test_s3_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as where it is not installed
+    for protocol in ("s3", "s3a"):  # a class that was loaded once stays known
+        monkeypatch.delitem(import_module("fsspec.registry")._registry, protocol, raising=False)
+    with pytest.raises(UserError, match="install s3fs"):
+        chosen_files(source("s3://commoncrawl"), tmp_path)
