@@ -204,6 +204,7 @@ def full(config: FullConfig, run: Run) -> Artifact:
         REPORT,
         config.report,
         **_corpus_facts(corpus),
+        tokenizer=base.tokenizer["quality"],
         shards=base.shards["train"],
         exported=base.exported["summary"] if base.exported else None,
         pretrain=base.model["curve"],

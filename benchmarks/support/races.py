@@ -23,15 +23,25 @@ class Runner:
     process: subprocess.Popen[str]
     first_step_seconds: float = 0.0
     seconds: list[float] = dataclasses.field(default_factory=list)
+    cpu_seconds: list[float] = dataclasses.field(default_factory=list)
     losses: list[float] = dataclasses.field(default_factory=list)
     memory: int = 0
     heldout_nats: float | None = None
 
     @property
+    def tokens_a_turn(self) -> int:
+        """Tokens that a turn trains on."""
+        return self.spec.steps_a_turn * self.spec.global_batch * self.spec.sequence_length
+
+    @property
     def tokens_per_second(self) -> float:
         """The median over the turns."""
-        tokens = self.spec.steps_a_turn * self.spec.global_batch * self.spec.sequence_length
-        return tokens / statistics.median(self.seconds)
+        return self.tokens_a_turn / statistics.median(self.seconds)
+
+    @property
+    def tokens_per_cpu_second(self) -> float:
+        """The median over the turns; with one thread other work on the machine changes it little."""
+        return self.tokens_a_turn / statistics.median(self.cpu_seconds)
 
     def tell(self) -> None:
         """Let it go on for a turn."""
@@ -56,6 +66,7 @@ def race(specs: dict[str, Spec], threads: int) -> list[Runner]:
             if told is None:
                 sys.exit(f"{runner.name}: died in the middle of its turns")
             runner.seconds.append(told["seconds"])
+            runner.cpu_seconds.append(told["cpu_seconds"])
     for runner in runners:
         runner.tell()
         last = runner.hear() or sys.exit(f"{runner.name}: died at its end")
@@ -86,7 +97,8 @@ def table(runners: list[Runner], flops: int, peak: float) -> None:
         rate = runner.tokens_per_second
         print(
             f"{runner.name}: {rate:,.0f} tokens/s, MFU {rate * flops / peak:.3f}, {runner.memory / 2**20:,.0f} MiB, "
-            f"last loss {runner.losses[-1]:.5f}, turns {[round(one, 2) for one in runner.seconds]} s"
+            f"last loss {runner.losses[-1]:.5f}, turns {[round(one, 2) for one in runner.seconds]} s, "
+            f"{runner.tokens_per_cpu_second:,.0f} tokens a CPU second"
         )
 
 

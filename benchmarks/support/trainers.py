@@ -92,7 +92,7 @@ class Turns:
 
     def __init__(self, spec: Spec) -> None:
         self.spec, self.step, self.losses = spec, 0, list[float]()
-        self._since = time.perf_counter()
+        self._since, self._cpu_since = time.perf_counter(), time.process_time()
 
     def step_begins(self) -> None:
         """Count a step; where a turn ends, tell its seconds and wait for the next."""
@@ -100,10 +100,11 @@ class Turns:
         if self.step and done % self.spec.steps_a_turn == 0:
             if self.spec.device == "cuda":
                 torch.cuda.synchronize()
-            self._tell({"seconds": time.perf_counter() - self._since})
+            cpu_seconds = time.process_time() - self._cpu_since
+            self._tell({"seconds": time.perf_counter() - self._since, "cpu_seconds": cpu_seconds})
             if not sys.stdin.readline():
                 sys.exit("the benchmark that gives the turns is gone")
-            self._since = time.perf_counter()
+            self._since, self._cpu_since = time.perf_counter(), time.process_time()
         self.step += 1
 
     def end(self, model: Any) -> None:

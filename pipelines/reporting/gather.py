@@ -35,6 +35,7 @@ def facts_of(config: ReportConfig, inputs: Mapping[str, Path]) -> dict[str, Any]
         "duplicates": _json(inputs["clusters"] / "summary.json") if "clusters" in inputs else {},
         "dropped": _dropped(inputs["dropped"] / "samples.parquet", config.dropped) if "dropped" in inputs else {},
         "audit": _json(inputs["audit"] / "audit.json") if "audit" in inputs else {},
+        "tokenizer": _json(inputs["tokenizer"] / "quality.json") if "tokenizer" in inputs else {},
         "tokens": [dict(item.metrics) for item in manifests if item.stage == "shard"],
         "curves": {stage: curve for stage in CURVES for curve in [_curve(manifests, stage, inputs)] if curve},
         "scores": [

@@ -26,4 +26,4 @@ def report(config: ReportConfig, *, out: Path, **inputs: Path) -> Metrics:
     return {"stages": float(len(facts["lineage"])), "scores": float(len(facts["scores"]))}
 
 
-REPORT = Stage("report", version=2, run=report, libraries=("Jinja2", "matplotlib", "pyarrow"), lineage=True)
+REPORT = Stage("report", version=3, run=report, libraries=("Jinja2", "matplotlib", "pyarrow"), lineage=True)

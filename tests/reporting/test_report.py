@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import subprocess
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,19 @@ def test_every_stage_of_the_run_is_in_the_lineage_table(smoke_run: Finished) -> 
     for node, result in smoke_run.results.items():
         if node not in ("report",):
             assert f"{result.manifest.stage}/{result.manifest.key[:12]}" in page, node
+
+
+def test_the_tokenizers_bytes_per_token_stand_by_language_and_source(smoke_run: Finished) -> None:
+    quality = facts_of(smoke_run)["tokenizer"]
+    assert isinstance(quality, dict)
+    assert quality == json.loads((smoke_run.results["tokenizer"].path / "quality" / "quality.json").read_text())
+    page = page_of(smoke_run)
+    assert "<h2>Tokenizer</h2>" in page
+    largest = [
+        sorted(quality[kind].items(), key=lambda item: -item[1]["bytes"])[:12] for kind in ("languages", "sources")
+    ]
+    for name, share in chain(*largest):
+        assert re.search(rf"<td>{re.escape(name)}</td>.*{share['bytes_per_token']:.3f}</td>", page), name
 
 
 def test_every_score_stands_with_its_interval(smoke_run: Finished) -> None:
