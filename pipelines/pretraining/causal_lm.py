@@ -10,7 +10,8 @@ from torch import Tensor
 from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
 from pipelines.models.build import build
-from pipelines.models.sizes import count_parameters, flops_per_token
+from pipelines.models.counting import count_parameters, flops_per_token
+from pipelines.pretraining.combination import check_combination
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
@@ -101,6 +102,7 @@ def train_base(
 
     Every process of `world` must call it; the first one publishes.
     """
+    check_combination(config)
     use_machine(config)
     shards, held = TokenShards(train), TokenShards(heldout)
     others = [TokenShards(corpus.shards) for corpus in config.mixture.corpora]
@@ -129,12 +131,14 @@ def train_base(
             init_from=earlier,
             **{f"mixture.{number}": other.folder for number, other in enumerate(others)},
         ),
-        flops_per_token=flops_per_token(config.size, shards.vocab_size, config.sequence_length),
+        flops_per_token=flops_per_token(
+            config.size, shards.vocab_size, config.sequence_length, architecture=config.architecture
+        ),
         document_mask=config.document_mask,
     )
     objective.mixture.require(objective.first, objective.next_sample(config.max_steps))
     seed_all(config.seed)
-    model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+    model = _built(config, shards.vocab_size)
     loop = Loop(model, objective, config, out, world)
     if state is not None:
         loop.load(state)
@@ -147,14 +151,31 @@ def train_base(
     chosen = gathered(loop.snapshot(), world).tensors["model"]
     if world.first:
         if world.shards > 1:  # the loop's model holds this process's rows only
-            model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+            model = _built(config, shards.vocab_size)
             model.load_state_dict(dict(chosen), strict=False)
         publish_base(model, tokenizer, out / "model")
     return {
-        "parameters": float(count_parameters(config.size, shards.vocab_size)),
+        "parameters": float(
+            count_parameters(
+                config.size,
+                shards.vocab_size,
+                architecture=config.architecture,
+                max_length=config.sequence_length,
+            )
+        ),
         **loop.figures(),
         **_tokens_by_corpus(objective, loop.position.batch),
     }
+
+
+def _built(config: PretrainConfig, vocab_size: int) -> Any:
+    return build(
+        config.size,
+        vocab_size,
+        config.sequence_length,
+        architecture=config.architecture,
+        attention=config.attention,
+    )
 
 
 def mixture_of(config: PretrainConfig, own: TokenShards, others: list[TokenShards]) -> Mixture:

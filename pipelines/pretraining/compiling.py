@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from pipelines.models.parts import blocks
 from pipelines.pretraining.settings import LoopConfig
 
 COMPILE_SECONDS = 120.0
@@ -36,5 +37,5 @@ def compile_blocks(model: nn.Module) -> None:
     """
     with suppress(RuntimeError):  # a user without a home keeps torch's own folder
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/gristmill/inductor").expanduser()))
-    for block in model.get_submodule("model.layers").children():
+    for block in blocks(model):
         block.compile()

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.models.parts import output_vectors
+
 IGNORED = -100
 """A target that counts nothing, as in transformers."""
 
@@ -99,5 +101,5 @@ def causal_cross_entropy(
 
     Where `positions_BS` does not go on by one, attention does not look back.
     """
-    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
-    return vocabulary_loss(hidden.flatten(0, 1), model.lm_head.weight, summed_cross_entropy, targets_BS.flatten())
+    hidden = model.base_model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
+    return vocabulary_loss(hidden.flatten(0, 1), output_vectors(model), summed_cross_entropy, targets_BS.flatten())

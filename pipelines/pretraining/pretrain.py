@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.models.architectures import ArchitectureName
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
@@ -37,6 +38,7 @@ class PretrainConfig(LoopConfig):
     runtime: ClassVar[frozenset[str]] = LoopConfig.runtime | {"parallel"}
     pinned: ClassVar[frozenset[str]] = frozenset({"init_from"})
 
+    architecture: ArchitectureName = Field("llama", description="Row of the table of architectures.")
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
     mixture: MixtureConfig = Field(MixtureConfig(), description="Other corpora to train on, and how much of each.")
     document_mask: bool = Field(
