@@ -17,6 +17,17 @@ Kind = Literal["causal"]
 """What a model reads to predict a token: what stands before it."""
 
 
+@dataclass(frozen=True)
+class Experts:
+    """How many feed-forwards a block has and how many of them each token goes through.
+
+    They are narrower by the second number, so that a token costs as much as in a block with one.
+    """
+
+    number: int
+    chosen: int
+
+
 def _nothing(size: Size) -> dict[str, Any]:
     return {}
 
@@ -42,19 +53,38 @@ class Architecture:
     """Each head's queries and keys are normalised, by vectors that the heads share."""
     learned_positions: bool = False
     """Positions are vectors of a table; else rotary."""
+    experts: Experts | None = None
+    """The feed-forward is a mixture of experts."""
     attention_dropout: bool = True
     """The option `attention_dropout` works."""
     whole_chain: bool = False
     """Fine-tuning, quantization, packaging and serving are tested with it."""
 
     def d_ff(self, size: Size) -> int:
-        """Return the width of the feed-forward."""
-        return size.d_ff if self.gated else 4 * size.d_model
+        """Return the width of the feed-forward, of one expert's in a mixture."""
+        width = size.d_ff if self.gated else 4 * size.d_model
+        return width // self.experts.chosen if self.experts else width
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture("llama", whole_chain=True),
     "qwen3": Architecture("qwen3", qk_norm=True),
+    "mixtral": Architecture(
+        "mixtral",
+        settings=lambda size: {"num_local_experts": 8, "num_experts_per_tok": 2},
+        experts=Experts(number=8, chosen=2),
+    ),
+    "qwen3_moe": Architecture(
+        "qwen3_moe",
+        settings=lambda size: {
+            "num_experts": 16,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": size.d_ff // 4,
+            "norm_topk_prob": True,
+        },
+        qk_norm=True,
+        experts=Experts(number=16, chosen=4),
+    ),
     "gpt2": Architecture(
         "gpt2",
         settings=lambda size: {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},

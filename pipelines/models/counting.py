@@ -12,7 +12,7 @@ def count_parameters(size: SizeName, vocab_size: int, *, architecture: str = "ll
     kind, row = ARCHITECTURES[architecture], SIZES[size]
     norm = _norm(kind, row)
     positions = max_length * row.d_model if kind.learned_positions else 0
-    blocks = row.n_layer * (_matrices(kind, row) + _biases(kind, row) + _block_norms(kind, row))
+    blocks = row.n_layer * (_matrices(kind, row) + _idle(kind, row) + _biases(kind, row) + _block_norms(kind, row))
     return vocab_size * row.d_model + positions + blocks + norm
 
 
@@ -29,11 +29,20 @@ def flops_per_token(size: SizeName, vocab_size: int, sequence_length: int, *, ar
 
 
 def _matrices(kind: Architecture, row: Size) -> int:
-    """Return the weights of one block's matrices: query and output, key and value, and those of the feed-forward."""
-    return 2 * row.d_model * row.d_model + 2 * row.d_model * _keys(kind, row) + _feed_forward(kind, row)
+    """Return the weights of the matrices that a token meets in a block: of attention, feed-forward and router."""
+    attention = 2 * row.d_model * row.d_model + 2 * row.d_model * _keys(kind, row)
+    if kind.experts is None:
+        return attention + _feed_forward(kind, row)
+    return attention + kind.experts.chosen * _feed_forward(kind, row) + kind.experts.number * row.d_model
+
+
+def _idle(kind: Architecture, row: Size) -> int:
+    """Return the weights of the experts that a token does not meet in a block."""
+    return (kind.experts.number - kind.experts.chosen) * _feed_forward(kind, row) if kind.experts else 0
 
 
 def _feed_forward(kind: Architecture, row: Size) -> int:
+    """Return the weights of the matrices of one feed-forward."""
     return (3 if kind.gated else 2) * row.d_model * kind.d_ff(row)
 
 

@@ -16,6 +16,11 @@ def block_weights(model: nn.Module) -> set[nn.Parameter]:
     return {weight for block in blocks(model) for weight in block.parameters()}
 
 
+def is_mixture(model: Any) -> bool:
+    """Return whether the blocks have experts."""
+    return hasattr(model, "num_experts_per_tok")
+
+
 def output_vectors(model: Any) -> Tensor:
     """Return the matrix that turns hidden states into scores, `[vocabulary, width]`."""
     weight: Tensor = model.get_output_embeddings().weight

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
+from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.build import build
 from pipelines.models.counting import count_parameters, flops_per_token
 from pipelines.pretraining.combination import check_combination
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
+from pipelines.pretraining.experts import ExpertUse
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import causal_cross_entropy
@@ -47,9 +49,10 @@ class NextToken:
         fingerprint: dict[str, Any],
         flops_per_token: int,
         document_mask: bool = False,
+        experts: ExpertUse | None = None,
     ) -> None:
         self.mixture, self.heldout, self.document_mask = mixture, heldout, document_mask
-        self.flops_per_token = flops_per_token
+        self.flops_per_token, self.experts = flops_per_token, experts
         self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
         self._slice = (0, global_batch)
         self._ahead = Prefetched(self._reading(*self._slice))
@@ -88,7 +91,11 @@ class NextToken:
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy."""
         positions = document_positions(inputs) if self.document_mask else None
-        return causal_cross_entropy(model, inputs, targets, positions)
+        return causal_cross_entropy(model, inputs, targets, positions, self.experts)
+
+    def figures(self, world: World) -> Row:
+        """Return how evenly the experts of a mixture were used since the last call."""
+        return self.experts.figures(world) if self.experts else {}
 
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
@@ -135,6 +142,7 @@ def train_base(
             config.size, shards.vocab_size, config.sequence_length, architecture=config.architecture
         ),
         document_mask=config.document_mask,
+        experts=_expert_use(config),
     )
     objective.mixture.require(objective.first, objective.next_sample(config.max_steps))
     seed_all(config.seed)
@@ -166,6 +174,11 @@ def train_base(
         **loop.figures(),
         **_tokens_by_corpus(objective, loop.position.batch),
     }
+
+
+def _expert_use(config: PretrainConfig) -> ExpertUse | None:
+    experts = ARCHITECTURES[config.architecture].experts
+    return ExpertUse(experts.chosen, config.load_balance) if experts else None
 
 
 def _built(config: PretrainConfig, vocab_size: int) -> Any:

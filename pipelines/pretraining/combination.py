@@ -13,6 +13,11 @@ def check_combination(config: PretrainConfig) -> None:
             f"pretrain.attention_dropout: {config.attention_dropout:g} has no effect in {config.architecture!r}; "
             "set it to 0, or architecture to 'llama'"
         )
+    if config.compile == "always" and row.experts:
+        raise UserError(
+            f"pretrain.compile: 'always' hides which experts of {config.architecture!r} are used, which its "
+            "load-balance loss reads; set compile to 'never'"
+        )
     if config.dtype == "fp8" and row.biased:
         raise UserError(
             f"pretrain.dtype: 'fp8' is for matrices without biases and those of {config.architecture!r} have them; "

@@ -40,6 +40,9 @@ class PretrainConfig(LoopConfig):
 
     architecture: ArchitectureName = Field("llama", description="Row of the table of architectures.")
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
+    load_balance: float = Field(
+        0.01, ge=0, le=10, description="Weight of the load-balance loss, where blocks are mixtures of experts."
+    )
     mixture: MixtureConfig = Field(MixtureConfig(), description="Other corpora to train on, and how much of each.")
     document_mask: bool = Field(
         False, description="Restart attention and positions at each document of a sequence: none sees another."

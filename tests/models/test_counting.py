@@ -35,6 +35,7 @@ def test_the_operations_of_a_token_are_those_that_torch_counts(architecture: str
     length, vocab_size = 32, 262
     model = build("tiny", vocab_size, length, architecture=architecture)
     model.config._attn_implementation = "eager"  # the counter sees plain products only
+    model.config._experts_implementation = "eager"
     ids = torch.zeros(1, length, dtype=torch.long)
     with FlopCounterMode(display=False) as counter:
         model(input_ids=ids, use_cache=False).logits.sum().backward()
