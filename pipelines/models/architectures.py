@@ -4,7 +4,7 @@ A row names a model type of transformers and says how it differs from the common
 feed-forward of three matrices, norms of one vector, no biases, rotary positions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
@@ -12,9 +12,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, WithJsonSchema
 
 from pipelines.models.sizes import Size
+from pipelines.tokens.special import BOS as BOS_TOKEN
+from pipelines.tokens.special import END as END_TOKEN
+from pipelines.tokens.special import SPECIAL_TOKENS
 
-Kind = Literal["causal"]
-"""What a model reads to predict a token: what stands before it."""
+Kind = Literal["causal", "masked"]
+"""What a model reads to predict a token: what stands before it, or what stands on both sides."""
+
+BOS, END = map(SPECIAL_TOKENS.index, (BOS_TOKEN, END_TOKEN))
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,10 @@ class Experts:
 
 def _nothing(size: Size) -> dict[str, Any]:
     return {}
+
+
+def _none(size: Size, vocab_size: int) -> int:
+    return 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,16 @@ class Architecture:
     """Positions are vectors of a table; else rotary."""
     experts: Experts | None = None
     """The feed-forward is a mixture of experts."""
+    window: int | None = None
+    """Two blocks of three look at the so many tokens around each only."""
+    final_norm: bool = True
+    """The last block is followed by a norm."""
+    head: str = ""
+    """Where the layers between the last block and the scores are; they hold a matrix of the model's width squared."""
+    more: Callable[[Size, int], int] = _none
+    """Weights outside the blocks that none of this tells of, by size and vocabulary."""
+    truncated: bool = False
+    """Matrices are drawn again from a normal distribution cut at two standard deviations."""
     attention_dropout: bool = True
     """The option `attention_dropout` works."""
     whole_chain: bool = False
@@ -95,16 +114,47 @@ ARCHITECTURES: dict[str, Architecture] = {
         learned_positions=True,
         attention_dropout=False,
     ),
+    "bert": Architecture(
+        "bert",
+        kind="masked",
+        settings=lambda size: {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0},
+        grouped=False,
+        gated=False,
+        biased=True,
+        shifted_norms=True,
+        learned_positions=True,
+        final_norm=False,
+        head="cls.predictions.transform",
+        # Two vectors for kinds of sentences, the norm of the input, bias and norm of the head, a bias a token.
+        more=lambda size, vocab_size: 7 * size.d_model + vocab_size,
+        truncated=True,
+        attention_dropout=False,
+    ),
+    "modernbert": Architecture(
+        "modernbert",
+        kind="masked",
+        settings=lambda size: {"cls_token_id": BOS, "sep_token_id": END},
+        grouped=False,
+        window=128,
+        head="head",
+        # The norms of input and head, less the first block's, which has none before attention, and a bias a token.
+        more=lambda size, vocab_size: size.d_model + vocab_size,
+    ),
 }
 
 
 def known_architecture(name: str) -> str:
     """Return the name of a row; raise ValueError with the nearest one, or all, where there is none."""
-    if name in ARCHITECTURES:
+    return known_in(ARCHITECTURES, "architecture", name)
+
+
+def known_in(table: Mapping[str, object], what: str, name: str) -> str:
+    """Return the name of a row of a table; raise ValueError with the nearest one, or all, where there is none."""
+    if name in table:
         return name
-    near = get_close_matches(name, ARCHITECTURES, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(ARCHITECTURES)}"
-    raise ValueError(f"there is no architecture of this name; {hint}")
+    near = get_close_matches(name, table, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(table)}"
+    raise ValueError(f"there is no {what} of this name; {hint}")
 
 
 ArchitectureName = Annotated[

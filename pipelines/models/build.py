@@ -3,9 +3,10 @@
 from dataclasses import fields
 from typing import Any, Literal
 
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM
 
-from pipelines.models.architectures import ARCHITECTURES
+from pipelines.models.architectures import ARCHITECTURES, Kind
 from pipelines.models.attention import register_blockwise
 from pipelines.models.sizes import SIZES, SizeName
 from pipelines.tokens.special import BOS as BOS_TOKEN
@@ -15,10 +16,13 @@ from pipelines.tokens.special import SPECIAL_TOKENS
 
 Attention = Literal["sdpa", "blockwise"]
 
+SPREAD = 0.02
+"""Standard deviation of first weights in nearly all of the papers."""
+
 BOS, PAD, END = map(SPECIAL_TOKENS.index, (BOS_TOKEN, PAD_TOKEN, END_TOKEN))
 """Ids of the special tokens that a model's config names; the tokenizer gives them these in every run."""
 
-AUTO = {"causal": AutoModelForCausalLM}
+AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
 """The class of transformers that builds a model of each kind."""
 
 
@@ -27,14 +31,20 @@ def build(
 ) -> Any:
     """Return the model of this size in fp32, its weights drawn from torch's global generator as its paper says."""
     config = model_config(name, vocab_size, max_length, architecture=architecture)
-    return AUTO[ARCHITECTURES[architecture].kind].from_config(config, attn_implementation=attention)
+    row = ARCHITECTURES[architecture]
+    model = AUTO[row.kind].from_config(config, attn_implementation=attention)
+    if row.truncated:
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                nn.init.trunc_normal_(weight, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
+    return model
 
 
-def model_config(name: SizeName, vocab_size: int, max_length: int, *, architecture: str = "llama") -> PreTrainedConfig:
+def model_config(name: SizeName, vocab_size: int, max_length: int, *, architecture: str = "llama") -> Any:
     """Return transformers' config of this size; what a type of model has no setting for is left out."""
     register_blockwise()
     row, size = ARCHITECTURES[architecture], SIZES[name]
-    config_class = CONFIG_MAPPING[row.model_type]
+    config_class: Any = CONFIG_MAPPING[row.model_type]
     common = {
         "vocab_size": vocab_size,
         "hidden_size": size.d_model,
@@ -48,9 +58,10 @@ def model_config(name: SizeName, vocab_size: int, max_length: int, *, architectu
         "bos_token_id": BOS,
         "pad_token_id": PAD,
         "eos_token_id": END,
+        "initializer_range": SPREAD,
         "dtype": "float32",
     }
     known = {field.name for field in fields(config_class)} | set(config_class.attribute_map)
     settings = {setting: value for setting, value in common.items() if setting in known}
-    config: PreTrainedConfig = config_class(**settings, **row.settings(size))
+    config: Any = config_class(**{**settings, **row.settings(size)})
     return config

@@ -10,22 +10,36 @@ def count_parameters(size: SizeName, vocab_size: int, *, architecture: str = "ll
     `max_length` matters where positions are learned.
     """
     kind, row = ARCHITECTURES[architecture], SIZES[size]
-    norm = _norm(kind, row)
+    norm = _norm(kind, row) if kind.final_norm else 0
     positions = max_length * row.d_model if kind.learned_positions else 0
     blocks = row.n_layer * (_matrices(kind, row) + _idle(kind, row) + _biases(kind, row) + _block_norms(kind, row))
-    return vocab_size * row.d_model + positions + blocks + norm
+    return vocab_size * row.d_model + positions + blocks + norm + _head(kind, row) + kind.more(row, vocab_size)
 
 
-def flops_per_token(size: SizeName, vocab_size: int, sequence_length: int, *, architecture: str = "llama") -> int:
-    """Return the operations of one training token, forward and backward: 6 a matrix weight, and causal attention.
+def flops_per_token(
+    size: SizeName, vocab_size: int, sequence_length: int, *, architecture: str = "llama", predicted: float = 1.0
+) -> int:
+    """Return the operations of one training token that is read, forward and backward: 6 a matrix weight, and attention.
 
-    The count of Chowdhery et al., "PaLM" (2022), appendix B, with half of the attention since it is causal; looking
-    up the input vectors costs nothing.
+    The count of Chowdhery et al., "PaLM" (2022), appendix B, with half of the attention where it is causal; looking
+    up the input vectors costs nothing. `predicted` is the share of the tokens that scores are computed for.
     """
     kind, row = ARCHITECTURES[architecture], SIZES[size]
-    matrices = vocab_size * row.d_model + row.n_layer * _matrices(kind, row)
-    attention = 6 * row.n_layer * row.d_model * sequence_length
-    return 6 * matrices + attention
+    scores = predicted * (vocab_size * row.d_model + _head(kind, row))
+    matrices = row.n_layer * _matrices(kind, row)
+    return round(6 * (matrices + scores)) + 12 * row.d_model * _seen(kind, row, sequence_length)
+
+
+def _seen(kind: Architecture, row: Size, length: int) -> int:
+    """Return how many tokens the blocks together look at for one token, on average."""
+    if kind.kind == "causal":
+        return row.n_layer * length // 2
+    wide = -(-row.n_layer // 3) if kind.window else row.n_layer
+    return wide * length + (row.n_layer - wide) * min(length, (kind.window or 0) + 1)
+
+
+def _head(kind: Architecture, row: Size) -> int:
+    return row.d_model * row.d_model if kind.head else 0
 
 
 def _matrices(kind: Architecture, row: Size) -> int:

@@ -2,12 +2,29 @@
 
 from pipelines.artifacts.errors import UserError
 from pipelines.models.architectures import ARCHITECTURES
+from pipelines.pretraining.objectives import OBJECTIVES, objective_of
 from pipelines.pretraining.pretrain import PretrainConfig
 
 
 def check_combination(config: PretrainConfig) -> None:
     """Raise UserError where the architecture cannot do what else is asked."""
-    row = ARCHITECTURES[config.architecture]
+    row, objective = ARCHITECTURES[config.architecture], objective_of(config.objective, config.architecture)
+    needed = OBJECTIVES[objective].kind
+    if row.kind != needed:
+        fitting = ", ".join(name for name, other in ARCHITECTURES.items() if other.kind == needed)
+        raise UserError(
+            f"pretrain.objective: {objective!r} needs a {needed} model and {config.architecture!r} is {row.kind}; "
+            f"leave objective empty, or set architecture to one of {fitting}"
+        )
+    if objective != "causal" and config.document_mask:
+        raise UserError(
+            f"pretrain.document_mask: true is for the objective 'causal' and this is {objective!r}; set it to false"
+        )
+    if objective != "causal" and config.attention != "sdpa":
+        raise UserError(
+            f"pretrain.attention: {config.attention!r} sees only what stands before a token and the objective is "
+            f"{objective!r}; set attention to 'sdpa'"
+        )
     if config.attention_dropout and not row.attention_dropout:
         raise UserError(
             f"pretrain.attention_dropout: {config.attention_dropout:g} has no effect in {config.architecture!r}; "

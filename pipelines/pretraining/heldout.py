@@ -1,6 +1,7 @@
 """Loss, perplexity, bits per byte and token accuracy on a fixed set of held-out windows."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ from torch.nn import functional as F
 from pipelines.artifacts.curve import Row
 from pipelines.artifacts.errors import UserError
 from pipelines.models.parts import output_vectors
-from pipelines.pretraining.losses import CHUNK, summed_cross_entropy
+from pipelines.pretraining.corruption import Corruption
+from pipelines.pretraining.losses import CHUNK, IGNORED, summed_cross_entropy
 from pipelines.tokens.digest import tokenizer_contract
 from pipelines.tokens.loader import TokenShards
 from pipelines.tokens.positions import document_positions
+
+Loss = Callable[[Any, Tensor, Tensor], Tensor]
+"""Returns the cross-entropy of a model, inputs and targets, summed over the targets that count."""
 
 LARGEST_EXPONENT = 700.0
 """Beyond it a perplexity is no double."""
@@ -63,6 +68,28 @@ class Heldout:
             "heldout_bits_per_byte": total / math.log(2) / max(self.bytes, 1),
             "heldout_accuracy": right / count,
         }
+
+
+class CorruptedHeldout:
+    """The same windows with something left out, the same at every measurement."""
+
+    def __init__(self, heldout: Heldout, corruption: Corruption, loss: Loss) -> None:
+        self.rows, self.loss = heldout.rows, loss
+        self.inputs, self.targets = corruption(heldout.ids_BS[:, :-1], 0)
+        self.count = int((self.targets != IGNORED).sum())
+        if not self.count:
+            raise UserError("heldout: nothing is left out of its windows to predict; hold out more documents")
+
+    def measure(self, model: Any) -> Row:
+        """Return the mean cross-entropy in nats of what was left out, and its exponential."""
+        device = output_vectors(model).device
+        total = 0.0
+        for inputs, targets in zip(
+            *(torch.split(part, self.rows) for part in (self.inputs, self.targets)), strict=True
+        ):
+            total += float(self.loss(model, inputs.to(device), targets.to(device)))
+        mean = total / self.count
+        return {"heldout_loss": mean, "heldout_perplexity": math.exp(min(mean, LARGEST_EXPONENT))}
 
 
 def scored(model: Any, inputs_BS: Tensor, targets_BS: Tensor, positions_BS: Tensor | None) -> tuple[float, int]:

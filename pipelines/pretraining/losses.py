@@ -9,6 +9,10 @@ from torch.nn import functional as F
 
 from pipelines.models.parts import output_vectors
 from pipelines.pretraining.experts import ExpertUse
+from pipelines.tokens.special import PAD as PAD_TOKEN
+from pipelines.tokens.special import SPECIAL_TOKENS
+
+PAD = SPECIAL_TOKENS.index(PAD_TOKEN)
 
 IGNORED = -100
 """A target that counts nothing, as in transformers."""
@@ -93,6 +97,21 @@ def _differentiated(loss: ChunkLoss) -> Gradient:
         return value.detach(), torch.autograd.grad(value, logits_NV)[0]
 
     return gradient
+
+
+def masked_cross_entropy(model: Any, inputs_BS: Tensor, targets_BS: Tensor, head: str) -> Tensor:
+    """Return the cross-entropy of the tokens that are targets, summed; scores are computed for those alone.
+
+    `head` names the layers between the last block and the scores. Padding is not looked at.
+    """
+    chosen_BS = targets_BS != IGNORED
+    seen = model.base_model(input_ids=inputs_BS, attention_mask=(inputs_BS != PAD).long()).last_hidden_state
+    hidden_NE = model.get_submodule(head)(seen[chosen_BS])
+    scores = model.get_output_embeddings()
+    ones_N1 = hidden_NE.new_ones(len(hidden_NE), 1)  # times a column of biases
+    weight_VE = torch.cat([scores.weight, scores.bias[:, None]], dim=1)
+    hidden_NE = torch.cat([hidden_NE, ones_N1], dim=1)
+    return vocabulary_loss(hidden_NE, weight_VE, summed_cross_entropy, targets_BS[chosen_BS])
 
 
 def causal_cross_entropy(

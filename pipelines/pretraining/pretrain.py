@@ -11,6 +11,7 @@ from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.models.architectures import ArchitectureName
 from pipelines.models.sizes import SizeName
+from pipelines.pretraining.objectives import ObjectiveName
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
 
@@ -40,6 +41,10 @@ class PretrainConfig(LoopConfig):
 
     architecture: ArchitectureName = Field("llama", description="Row of the table of architectures.")
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
+    objective: ObjectiveName | None = Field(
+        None, description="What is predicted: causal, or masked; none takes what the architecture is made for."
+    )
+    mask_share: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that the masked objective predicts.")
     load_balance: float = Field(
         0.01, ge=0, le=10, description="Weight of the load-balance loss, where blocks are mixtures of experts."
     )

@@ -67,3 +67,28 @@ def test_llama_and_qwen3_weights_have_one_spread() -> None:
         model: Any = build("mini", 4096, 64, architecture=name)
         for layer in (model.model.layers[0].self_attn.o_proj, model.model.layers[0].mlp.up_proj):
             assert spread(layer.weight) == pytest.approx(0.02, rel=0.05)
+
+
+def test_bert_weights_are_drawn_from_a_normal_distribution_that_is_cut() -> None:
+    torch.manual_seed(0)
+    model: Any = build("mini", 4096, 64, architecture="bert")
+    dense = model.bert.encoder.layer[0].intermediate.dense
+    assert spread(dense.weight) == pytest.approx(0.0176, rel=0.05), "a spread of .02, less its tails"
+    assert all(weight.abs().max() <= 0.04 for weight in model.parameters() if weight.ndim > 1)
+    assert not dense.bias.any() and model.bert.embeddings.LayerNorm.weight.eq(1).all()
+
+
+def test_modernbert_weights_are_scaled_by_depth_on_the_residual_path() -> None:
+    torch.manual_seed(0)
+    model: Any = build("mini", 4096, 64, architecture="modernbert")
+    block, cut = model.model.layers[0], 0.88  # what cutting at two standard deviations leaves of the spread
+    assert spread(block.mlp.Wi.weight) == pytest.approx(0.02 * cut, rel=0.05)
+    assert spread(block.mlp.Wo.weight) == pytest.approx(0.02 * cut / sqrt(2 * SIZES["mini"].n_layer), rel=0.05)
+
+
+def test_mixtures_draw_experts_and_routers_like_other_matrices() -> None:
+    for name in ("mixtral", "qwen3_moe"):
+        torch.manual_seed(0)
+        mlp: Any = build("mini", 4096, 64, architecture=name).model.layers[0].mlp
+        for weight in (mlp.gate.weight, mlp.experts.gate_up_proj, mlp.experts.down_proj):
+            assert spread(weight) == pytest.approx(0.02, rel=0.05)
