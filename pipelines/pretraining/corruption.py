@@ -28,8 +28,7 @@ def uniform(seed: int, samples: Integers, count: int, stream: int) -> NDArray[np
     """Return numbers in [0, 1), `[samples, count]`; another stream of the same samples is independent."""
     keys = mix(mix(mix(np.array([seed & MASK], np.uint64)) ^ samples.astype(np.uint64)) + np.uint64(stream))
     words = mix(keys[:, None] + np.arange(count, dtype=np.uint64) * np.uint64(0xD1342543DE82EF95))
-    drawn: NDArray[np.float64] = (words >> np.uint64(11)) * 2.0**-53
-    return drawn
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 @dataclass(frozen=True)

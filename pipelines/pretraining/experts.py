@@ -30,8 +30,9 @@ class ExpertUse:
         `logits` are the routers' of each block, `[batch * sequence, experts]`. The value is left out so that the loss
         of a run stays its cross-entropy, which compares with that of other models.
         """
-        logits_LBSN = torch.stack(logits).float().unflatten(1, counted_BS.shape)
-        experts = logits_LBSN.shape[-1]
+        stacked = torch.stack(logits).float()
+        experts = stacked.shape[-1]
+        logits_LBSN = stacked.view(len(logits), *counted_BS.shape, experts)
         counted_BS1 = counted_BS[..., None].to(logits_LBSN.dtype)
         counts_B = counted_BS.sum(1).clamp(min=1)
         chosen_LBSNK = F.one_hot(logits_LBSN.topk(self.chosen).indices, experts)
@@ -39,12 +40,13 @@ class ExpertUse:
         shares_LBN = given_LBN / (self.chosen * counts_B[:, None])
         probabilities_LBN = (logits_LBSN.softmax(-1) * counted_BS1).sum(2) / counts_B[:, None]
         losses_B = experts * (shares_LBN * probabilities_LBN).sum(-1).mean(0)
-        total = (losses_B * counted_BS.sum(1)).sum()
+        total: Tensor = (losses_B * counted_BS.sum(1)).sum()
         if torch.is_grad_enabled():
             given_LN = given_LBN.sum(1).detach()
             self.given_LN = given_LN if self.given_LN is None else self.given_LN + given_LN
             self.sums = self.sums + torch.stack([total.detach(), counted_BS.sum()]).double()
-        return self.weight * (total - total.detach())
+        gradient_alone: Tensor = self.weight * (total - total.detach())
+        return gradient_alone
 
     def figures(self, world: World) -> Row:
         """Return how even the use was since the last call, over all processes, each of which must ask.

@@ -56,4 +56,5 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = wide @ wide.mT
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
-    return wide.mT if tall else wide
+    found: Tensor = wide.mT if tall else wide
+    return found
