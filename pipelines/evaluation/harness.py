@@ -12,9 +12,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerFast
 
-from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.progress import Meter, meter
-from pipelines.models.loading import load_model
 
 SLICE_BATCHES = 4
 """Batches between two steps of the meter; requests with the same context share a forward pass within them."""
@@ -25,6 +24,9 @@ class LocalLM(HFLM):  # type: ignore[misc]  # lm-eval has no type marker
 
     A document that spells a control token holds its letters, as it does in the token shards.
     """
+
+    writes = True
+    """Whether it continues a text."""
 
     def __init__(self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, batch_size: int) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
@@ -102,14 +104,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Return the tokenizer in a local model folder; no code of the folder's runs and no hub is asked."""
     tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
     return tokenizer
-
-
-def load_lm(folder: Path, *, device: str, dtype: str, batch_size: int) -> LocalLM:
-    """Return the model in a local folder, from safetensors alone, ready to be scored."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device: {device!r} is not there; set device=cpu")
-    model = load_model(folder, dtype=getattr(torch, dtype), device=device)
-    return LocalLM(model, load_tokenizer(folder), batch_size)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from pipelines.artifacts.work import progress_dir
 from pipelines.evaluation.bias import bias_scores, bias_task
 from pipelines.evaluation.byte_ngram import ByteNgram
 from pipelines.evaluation.completions import chat_template, opening, write_samples
-from pipelines.evaluation.harness import LocalLM, TaskRun, load_lm, run_tasks
+from pipelines.evaluation.harness import LocalLM, TaskRun, run_tasks
 from pipelines.evaluation.heldout import SplitText
 from pipelines.evaluation.items import Item, write_items
+from pipelines.evaluation.loading import load_lm
 from pipelines.evaluation.official import notes_of, plan_official, run_official
 from pipelines.evaluation.perplexity import baseline_bits, heldout_items, heldout_scores, heldout_task
 from pipelines.evaluation.questions import questions_items, questions_scores, questions_task, read_questions
@@ -46,11 +47,11 @@ def run_suite(
             raise UserError(f"heldout: {heldout} was sharded with another tokenizer than {model} has; shard it again")
         scores, items, notes = _own_scores(config, lm, split, train, questions)
         template = chat_template(model)
-        if config.toxicity_prompts:
+        if config.toxicity_prompts and lm.writes:
             written = completions_of(config, lm, split, template)
             scores.append(toxicity_score(written, seed=config.seed, resamples=config.resamples))
             items += toxicity_items(written)
-        prompts = _prompts(config, split, questions if template else None)
+        prompts = _prompts(config, split, questions if template else None) if lm.writes else []
         write_samples(out / "samples" / "samples.jsonl", out, lm, prompts, template, config.sample_tokens)
     with quiet(), data_sets(progress_dir(out).resolve() / "data_sets", mirror):
         for item in planned:
@@ -73,13 +74,14 @@ def _own_scores(
         raise EmptyOutput("evaluate", {"held-out documents": 0})
     strings = [text.decode("utf-8") for text in texts]
     baseline = None
-    if train is not None and config.baseline_bytes:
+    if train is not None and config.baseline_bytes and lm.writes:  # no pseudo-likelihood is a code length
         model = ByteNgram(SplitText(train, lm.tokenizer).texts(config.baseline_bytes))
         baseline, notes["byte4gram"] = baseline_bits(model, texts)
     tokens = [len(lm.tok_encode(text, add_special_tokens=False)) for text in strings]
     run = _run_own(config, lm, heldout_task(strings, tokens))
-    scores = heldout_scores(run, baseline, seed=config.seed, resamples=config.resamples)
-    items = heldout_items(run)
+    pseudo = "" if lm.writes else "pseudo_"
+    scores = heldout_scores(run, baseline, seed=config.seed, resamples=config.resamples, pseudo=pseudo)
+    items = heldout_items(run, pseudo)
     if questions is not None and config.questions:
         run = _run_own(config, lm, questions_task(questions, config.questions, config.few_shot))
         scores += questions_scores(run)

@@ -14,6 +14,8 @@ from pipelines.tokens.digest import TOKENIZER_FILE, tokenizer_contract, tokenize
 CONTRACT_FILE = "contract.json"
 TEMPLATE_FILE = "chat_template.jinja"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight")
+WRITE_NOTHING = ("ForSequenceClassification", "ForMaskedLM")
+"""Ends of the names of models that no text can be taken from."""
 MAX_HEADER_BYTES = 100 << 20  # the safetensors format's own bound
 MARKER = re.compile(r"<\|[a-z_]+\|>")
 
@@ -70,7 +72,7 @@ def _measure(model: Path) -> Contract:
     config = _read(model / "config.json")
     if "auto_map" in config:
         raise UserError(f"{model / 'config.json'}: auto_map asks to run the model's own code; remove it")
-    length = config.get("max_position_embeddings")
+    length = config.get("max_position_embeddings", config.get("n_positions"))  # as GPT-2 calls it
     if type(length) is not int or length < 1:
         raise UserError(f"{model / 'config.json'}: max_position_embeddings is {length!r}; give the longest input")
     template = _template(model)
@@ -114,7 +116,7 @@ def _check_size(model: Path, config: Json) -> None:
 def _check_specials(model: Path, config: Json, special: dict[str, int]) -> None:
     """Raise UserError unless config, generation config and tokenizer agree on the special ids and pad ends nothing."""
     tokenizer = _read(model / "tokenizer_config.json")
-    generates = not any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or [])
+    generates = not any(name.endswith(WRITE_NOTHING) for name in config.get("architectures") or [])
     for file in ("config.json", *(["generation_config.json"] if generates else [])):
         settings = config if file == "config.json" else _read(model / file)
         for kind in ("bos", "pad", "eos"):

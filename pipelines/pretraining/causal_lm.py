@@ -1,6 +1,7 @@
 """Next-token prediction on token shards: the checks, the objective, and what is published."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,17 @@ from torch import Tensor
 
 from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
+from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.build import build
-from pipelines.models.sizes import count_parameters, flops_per_token
+from pipelines.models.counting import count_parameters, flops_per_token
+from pipelines.pretraining.combination import check_combination
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
-from pipelines.pretraining.heldout import Heldout
+from pipelines.pretraining.corruption import Corruption, MaskedTokens
+from pipelines.pretraining.experts import ExpertUse
+from pipelines.pretraining.heldout import CorruptedHeldout, Heldout, Loss
 from pipelines.pretraining.loop import Batch, Loop
-from pipelines.pretraining.losses import causal_cross_entropy
+from pipelines.pretraining.losses import PAD, causal_cross_entropy, masked_cross_entropy
+from pipelines.pretraining.objectives import OBJECTIVES, objective_of
 from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.pretraining.publish import publish_base
 from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine
@@ -39,16 +45,19 @@ class NextToken:
     def __init__(
         self,
         mixture: Mixture,
-        heldout: Heldout,
+        heldout: Heldout | CorruptedHeldout,
         *,
         first: int,
         global_batch: int,
         fingerprint: dict[str, Any],
         flops_per_token: int,
         document_mask: bool = False,
+        experts: ExpertUse | None = None,
+        corruption: Corruption | None = None,
     ) -> None:
+        self.corruption = corruption
         self.mixture, self.heldout, self.document_mask = mixture, heldout, document_mask
-        self.flops_per_token = flops_per_token
+        self.flops_per_token, self.experts = flops_per_token, experts
         self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
         self._slice = (0, global_batch)
         self._ahead = Prefetched(self._reading(*self._slice))
@@ -69,8 +78,14 @@ class NextToken:
 
     def _reading(self, start: int, stop: int) -> Callable[[int], Batch]:
         # It holds no reference to this object, whose end is the end of the thread.
-        mixture, first, size = self.mixture, self.first, self.global_batch
-        return lambda step: mixture.take(first + step * size + start, stop - start)
+        mixture, corruption, first, size = self.mixture, self.corruption, self.first, self.global_batch
+
+        def read(step: int) -> Batch:
+            number = first + step * size + start
+            windows = mixture.take(number, stop - start)
+            return corruption(windows[0], number) if corruption else windows
+
+        return read
 
     def document_ids(self, step: int) -> list[str]:
         """Return the ids of the documents of a step, each once.
@@ -87,11 +102,31 @@ class NextToken:
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy."""
         positions = document_positions(inputs) if self.document_mask else None
-        return causal_cross_entropy(model, inputs, targets, positions)
+        return causal_cross_entropy(model, inputs, targets, positions, self.experts)
+
+    def figures(self, world: World) -> Row:
+        """Return how evenly the experts of a mixture were used since the last call."""
+        return self.experts.figures(world) if self.experts else {}
 
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
         return self.heldout.measure(model)
+
+
+class LeftOut(NextToken):
+    """The same windows with something left out, which is what is predicted."""
+
+    def __init__(self, *windows: Any, losses: Loss, **settings: Any) -> None:
+        super().__init__(*windows, **settings)
+        self.losses = losses
+
+    def tokens(self, batch: Batch) -> int:
+        """Return how many tokens were read."""
+        return int((batch[0] != PAD).sum())
+
+    def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross-entropy of what was left out."""
+        return self.losses(model, inputs, targets)
 
 
 def train_base(
@@ -101,6 +136,7 @@ def train_base(
 
     Every process of `world` must call it; the first one publishes.
     """
+    check_combination(config)
     use_machine(config)
     shards, held = TokenShards(train), TokenShards(heldout)
     others = [TokenShards(corpus.shards) for corpus in config.mixture.corpora]
@@ -109,7 +145,9 @@ def train_base(
     facts = run_facts(config, train, shards.tokenizer_digest)
     earlier = config.state_folder()
     state = None if earlier is None else read_state(earlier, facts)
-    objective = NextToken(
+    objective = objective_for(
+        config,
+        shards.vocab_size,
         mixture_of(config, shards, others),
         Heldout(
             held,
@@ -129,12 +167,10 @@ def train_base(
             init_from=earlier,
             **{f"mixture.{number}": other.folder for number, other in enumerate(others)},
         ),
-        flops_per_token=flops_per_token(config.size, shards.vocab_size, config.sequence_length),
-        document_mask=config.document_mask,
     )
     objective.mixture.require(objective.first, objective.next_sample(config.max_steps))
     seed_all(config.seed)
-    model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+    model = _built(config, shards.vocab_size)
     loop = Loop(model, objective, config, out, world)
     if state is not None:
         loop.load(state)
@@ -147,14 +183,58 @@ def train_base(
     chosen = gathered(loop.snapshot(), world).tensors["model"]
     if world.first:
         if world.shards > 1:  # the loop's model holds this process's rows only
-            model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+            model = _built(config, shards.vocab_size)
             model.load_state_dict(dict(chosen), strict=False)
         publish_base(model, tokenizer, out / "model")
     return {
-        "parameters": float(count_parameters(config.size, shards.vocab_size)),
+        "parameters": float(
+            count_parameters(
+                config.size,
+                shards.vocab_size + OBJECTIVES[objective_of(config.objective, config.architecture)].extra_ids,
+                architecture=config.architecture,
+                max_length=config.sequence_length,
+            )
+        ),
         **loop.figures(),
         **_tokens_by_corpus(objective, loop.position.batch),
     }
+
+
+def objective_for(config: PretrainConfig, vocab_size: int, mixture: Mixture, heldout: Heldout, **run: Any) -> NextToken:
+    """Return what the config says that a model is trained on; `run` is what `NextToken` needs to know of the run."""
+    row, name = ARCHITECTURES[config.architecture], objective_of(config.objective, config.architecture)
+    predicted = config.mask_share if name == "masked" else 1.0
+    flops = flops_per_token(
+        config.size,
+        vocab_size + OBJECTIVES[name].extra_ids,
+        config.sequence_length,
+        architecture=config.architecture,
+        predicted=predicted,
+    )
+    if name == "causal":
+        experts = ExpertUse(row.experts.chosen, config.load_balance) if row.experts else None
+        return NextToken(
+            mixture, heldout, flops_per_token=flops, document_mask=config.document_mask, experts=experts, **run
+        )
+    corruption = MaskedTokens(config.seed, config.mask_share, mask_id=vocab_size)
+    losses = partial(masked_cross_entropy, head=row.head)
+    measured = CorruptedHeldout(heldout, corruption, losses)
+    return LeftOut(mixture, measured, losses=losses, flops_per_token=flops, corruption=corruption, **run)
+
+
+def _built(config: PretrainConfig, vocab_size: int) -> Any:
+    """Return a new model; its config says where the ids begin that its objective has behind the tokenizer's."""
+    extra = OBJECTIVES[objective_of(config.objective, config.architecture)].extra_ids
+    model = build(
+        config.size,
+        vocab_size + extra,
+        config.sequence_length,
+        architecture=config.architecture,
+        attention=config.attention,
+    )
+    if extra:
+        model.config.mask_token_id = vocab_size
+    return model
 
 
 def mixture_of(config: PretrainConfig, own: TokenShards, others: list[TokenShards]) -> Mixture:

@@ -1,6 +1,7 @@
 """Loss, perplexity, bits per byte and token accuracy on a fixed set of held-out windows."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ from torch.nn import functional as F
 
 from pipelines.artifacts.curve import Row
 from pipelines.artifacts.errors import UserError
-from pipelines.pretraining.losses import CHUNK, summed_cross_entropy
+from pipelines.models.parts import output_vectors
+from pipelines.pretraining.corruption import Corruption
+from pipelines.pretraining.losses import CHUNK, IGNORED, summed_cross_entropy
 from pipelines.tokens.digest import tokenizer_contract
 from pipelines.tokens.loader import TokenShards
 from pipelines.tokens.positions import document_positions
+
+Loss = Callable[[Any, Tensor, Tensor], Tensor]
+"""Returns the cross-entropy of a model, inputs and targets, summed over the targets that count."""
 
 LARGEST_EXPONENT = 700.0
 """Beyond it a perplexity is no double."""
@@ -48,7 +54,7 @@ class Heldout:
         What the model pays for the marks between documents counts in all; they have no bytes. Accuracy is the share of
         targets that are the model's first choice.
         """
-        device = model.lm_head.weight.device
+        device = output_vectors(model).device
         total = right = 0.0
         for ids in torch.split(self.ids_BS, self.rows):
             inputs, targets = ids[:, :-1].to(device), ids[:, 1:].to(device)
@@ -64,14 +70,35 @@ class Heldout:
         }
 
 
+class CorruptedHeldout:
+    """The same windows with something left out, the same at every measurement."""
+
+    def __init__(self, heldout: Heldout, corruption: Corruption, loss: Loss) -> None:
+        self.rows, self.loss = heldout.rows, loss
+        self.inputs, self.targets = corruption(heldout.ids_BS[:, :-1], 0)
+        self.count = int((self.targets != IGNORED).sum())
+        if not self.count:
+            raise UserError("heldout: nothing is left out of its windows to predict; hold out more documents")
+
+    def measure(self, model: Any) -> Row:
+        """Return the mean cross-entropy in nats of what was left out, and its exponential."""
+        device = output_vectors(model).device
+        total = 0.0
+        for inputs, targets in zip(
+            *(torch.split(part, self.rows) for part in (self.inputs, self.targets)), strict=True
+        ):
+            total += float(self.loss(model, inputs.to(device), targets.to(device)))
+        mean = total / self.count
+        return {"heldout_loss": mean, "heldout_perplexity": math.exp(min(mean, LARGEST_EXPONENT))}
+
+
 def scored(model: Any, inputs_BS: Tensor, targets_BS: Tensor, positions_BS: Tensor | None) -> tuple[float, int]:
     """Return the summed cross-entropy of the targets and how many of them the model puts first, chunk by chunk."""
-    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state.flatten(
-        0, 1
-    )
+    hidden = model.base_model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
+    hidden = hidden.flatten(0, 1)
     total, right = 0.0, 0
     for part, targets in zip(torch.split(hidden, CHUNK), torch.split(targets_BS.flatten(), CHUNK), strict=True):
-        logits = F.linear(part, model.lm_head.weight)
+        logits = F.linear(part, output_vectors(model))
         total += float(summed_cross_entropy(logits, targets))
         right += int((logits.argmax(-1) == targets).sum())
     return total, right

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,15 @@ class Objective(Protocol):
 
     def measure(self, model: nn.Module) -> Row:
         """Return figures on held-out text."""
+        ...
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """An objective that reads other tokens than it predicts."""
+
+    def tokens(self, batch: Batch) -> int:
+        """Return how many tokens of a batch are read."""
         ...
 
 
@@ -231,7 +240,7 @@ class Loop:
             self._rewind()
             return {}
         position.step += 1
-        position.tokens += int((batch[1] != IGNORED).sum())
+        position.tokens += self._tokens(batch)
         if answer is Answer.TAKE:
             with self.monitor.measuring_update(self.model, position.step):
                 self.step.apply(lr)
@@ -245,6 +254,11 @@ class Loop:
         if len(row) > 2:
             position.curve.append(row)
         return row
+
+    def _tokens(self, batch: Batch) -> int:
+        if isinstance(self.objective, Reading):
+            return self.objective.tokens(batch)
+        return int((batch[1] != IGNORED).sum())
 
     def _measure(self) -> Row:
         """Return the figures on held-out text that are finite, and see what they mean for the run."""

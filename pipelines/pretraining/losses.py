@@ -7,6 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.models.parts import output_vectors
+from pipelines.pretraining.experts import ExpertUse
+from pipelines.tokens.special import PAD as PAD_TOKEN
+from pipelines.tokens.special import SPECIAL_TOKENS
+
+PAD = SPECIAL_TOKENS.index(PAD_TOKEN)
+
 IGNORED = -100
 """A target that counts nothing, as in transformers."""
 
@@ -92,12 +99,35 @@ def _differentiated(loss: ChunkLoss) -> Gradient:
     return gradient
 
 
+def masked_cross_entropy(model: Any, inputs_BS: Tensor, targets_BS: Tensor, head: str) -> Tensor:
+    """Return the cross-entropy of the tokens that are targets, summed; scores are computed for those alone.
+
+    `head` names the layers between the last block and the scores. Padding is not looked at.
+    """
+    chosen_BS = targets_BS != IGNORED
+    seen = model.base_model(input_ids=inputs_BS, attention_mask=(inputs_BS != PAD).long()).last_hidden_state
+    hidden_NE = model.get_submodule(head)(seen[chosen_BS])
+    scores = model.get_output_embeddings()
+    ones_N1 = hidden_NE.new_ones(len(hidden_NE), 1)  # times a column of biases
+    weight_VE = torch.cat([scores.weight, scores.bias[:, None]], dim=1)
+    hidden_NE = torch.cat([hidden_NE, ones_N1], dim=1)
+    return vocabulary_loss(hidden_NE, weight_VE, summed_cross_entropy, targets_BS[chosen_BS])
+
+
 def causal_cross_entropy(
-    model: Any, inputs_BS: Tensor, targets_BS: Tensor, positions_BS: Tensor | None = None
+    model: Any,
+    inputs_BS: Tensor,
+    targets_BS: Tensor,
+    positions_BS: Tensor | None = None,
+    experts: ExpertUse | None = None,
 ) -> Tensor:
     """Return the cross-entropy of a causal model's next tokens, summed over the targets that count.
 
-    Where `positions_BS` does not go on by one, attention does not look back.
+    Where `positions_BS` does not go on by one, attention does not look back. With `experts` comes the gradient of the
+    load-balance loss of a mixture.
     """
-    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
-    return vocabulary_loss(hidden.flatten(0, 1), model.lm_head.weight, summed_cross_entropy, targets_BS.flatten())
+    routed = {"output_router_logits": True} if experts else {}
+    found = model.base_model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False, **routed)
+    hidden_NE = found.last_hidden_state.flatten(0, 1)
+    loss = vocabulary_loss(hidden_NE, output_vectors(model), summed_cross_entropy, targets_BS.flatten())
+    return loss + experts.balance(found.router_logits, targets_BS != IGNORED) if experts else loss

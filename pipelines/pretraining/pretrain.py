@@ -9,7 +9,9 @@ from pydantic import ConfigDict, Field
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.models.architectures import ArchitectureName
 from pipelines.models.sizes import SizeName
+from pipelines.pretraining.objectives import ObjectiveName
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
 
@@ -37,7 +39,15 @@ class PretrainConfig(LoopConfig):
     runtime: ClassVar[frozenset[str]] = LoopConfig.runtime | {"parallel"}
     pinned: ClassVar[frozenset[str]] = frozenset({"init_from"})
 
+    architecture: ArchitectureName = Field("llama", description="Row of the table of architectures.")
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
+    objective: ObjectiveName | None = Field(
+        None, description="What is predicted: causal, or masked; none takes what the architecture is made for."
+    )
+    mask_share: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that the masked objective predicts.")
+    load_balance: float = Field(
+        0.01, ge=0, le=10, description="Weight of the load-balance loss, where blocks are mixtures of experts."
+    )
     mixture: MixtureConfig = Field(MixtureConfig(), description="Other corpora to train on, and how much of each.")
     document_mask: bool = Field(
         False, description="Restart attention and positions at each document of a sequence: none sees another."

@@ -15,9 +15,10 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.store import Store
 from pipelines.evaluation.evaluate import EVALUATE, EvaluateConfig, evaluate
-from pipelines.evaluation.harness import load_lm, load_tokenizer
+from pipelines.evaluation.harness import load_tokenizer
 from pipelines.evaluation.heldout import SplitText
 from pipelines.evaluation.items import read_items
+from pipelines.evaluation.loading import load_lm
 from pipelines.evaluation.scores import read_scores
 from pipelines.evaluation.surroundings import quiet
 from pipelines.finetuning.chat import default_template

@@ -10,7 +10,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from pipelines.artifacts.errors import StageFailed, UserError
-from pipelines.evaluation.harness import LocalLM, load_lm, load_tokenizer, run_tasks
+from pipelines.evaluation.harness import LocalLM, load_tokenizer, run_tasks
+from pipelines.evaluation.loading import load_lm
 from pipelines.evaluation.perplexity import heldout_task
 from pipelines.evaluation.surroundings import quiet
 from tests.evaluation.workbench import Workbench
