@@ -33,11 +33,11 @@ SIZES: dict[SizeName, Size] = {
 }
 
 
-def count_parameters(size: SizeName, vocab_size: int) -> int:
-    """Return how many weights the model has; the tied vectors of the vocabulary count once."""
+def count_parameters(size: SizeName, vocab_size: int, *, tied: bool = True) -> int:
+    """Return how many weights the model has; vectors of the vocabulary that are tied count once."""
     row = SIZES[size]
     norms = (2 * row.n_layer + 1) * row.d_model
-    return vocab_size * row.d_model + row.n_layer * _layer_matrices(row) + norms
+    return (1 if tied else 2) * vocab_size * row.d_model + row.n_layer * _layer_matrices(row) + norms
 
 
 def flops_per_token(size: SizeName, vocab_size: int, sequence_length: int) -> int:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from transformers import LlamaForCausalLM
 
 from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
 from pipelines.models.build import build
 from pipelines.models.sizes import count_parameters, flops_per_token
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
+from pipelines.pretraining.curvature import drawn_targets
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import causal_cross_entropy
@@ -89,6 +91,11 @@ class NextToken:
         positions = document_positions(inputs) if self.document_mask else None
         return causal_cross_entropy(model, inputs, targets, positions)
 
+    def drawn(self, model: Any, inputs: Tensor, targets: Tensor, uniform: Tensor) -> Tensor:
+        """Return targets drawn from the model's own distribution in the places of those that count."""
+        positions = document_positions(inputs) if self.document_mask else None
+        return drawn_targets(model, inputs, targets, uniform, positions)
+
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
         return self.heldout.measure(model)
@@ -134,7 +141,7 @@ def train_base(
     )
     objective.mixture.require(objective.first, objective.next_sample(config.max_steps))
     seed_all(config.seed)
-    model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+    model = new_model(config, shards.vocab_size)
     loop = Loop(model, objective, config, out, world)
     if state is not None:
         loop.load(state)
@@ -147,14 +154,20 @@ def train_base(
     chosen = gathered(loop.snapshot(), world).tensors["model"]
     if world.first:
         if world.shards > 1:  # the loop's model holds this process's rows only
-            model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+            model = new_model(config, shards.vocab_size)
             model.load_state_dict(dict(chosen), strict=False)
         publish_base(model, tokenizer, out / "model")
     return {
-        "parameters": float(count_parameters(config.size, shards.vocab_size)),
+        "parameters": float(count_parameters(config.size, shards.vocab_size, tied=config.options.tied)),
         **loop.figures(),
         **_tokens_by_corpus(objective, loop.position.batch),
     }
+
+
+def new_model(config: PretrainConfig, vocab_size: int) -> LlamaForCausalLM:
+    """Return the model that the config describes, its weights drawn from torch's global generator."""
+    length, attention = config.sequence_length, config.attention
+    return build(config.size, vocab_size, length, attention=attention, options=config.options)
 
 
 def mixture_of(config: PretrainConfig, own: TokenShards, others: list[TokenShards]) -> Mixture:

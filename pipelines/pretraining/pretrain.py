@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.models.options import PLAIN, ModelOptions
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
@@ -38,6 +39,7 @@ class PretrainConfig(LoopConfig):
     pinned: ClassVar[frozenset[str]] = frozenset({"init_from"})
 
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
+    options: ModelOptions = Field(PLAIN, description="Architecture and first weights, where they are not Llama's.")
     mixture: MixtureConfig = Field(MixtureConfig(), description="Other corpora to train on, and how much of each.")
     document_mask: bool = Field(
         False, description="Restart attention and positions at each document of a sequence: none sees another."
