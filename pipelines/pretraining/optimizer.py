@@ -63,7 +63,7 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
 
 
 def _adamw(groups: list[Group], config: LoopConfig) -> Optimizer:
-    return AdamW(groups, betas=(config.beta1, config.beta2), eps=1e-8, fused=True)
+    return AdamW(groups, betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True)
 
 
 def _lion(groups: list[Group], config: LoopConfig) -> Optimizer:
@@ -83,7 +83,7 @@ def _adamw8bit(groups: list[Group], config: LoopConfig) -> Optimizer:
     """Dettmers et al., "8-bit optimizers via block-wise quantization" (2022); small weights keep 32 bits."""
     from bitsandbytes.optim import AdamW8bit
 
-    adamw: Optimizer = AdamW8bit(groups, betas=(config.beta1, config.beta2), eps=1e-8)
+    adamw: Optimizer = AdamW8bit(groups, betas=(config.beta1, config.beta2), eps=config.epsilon)
     return adamw
 
 

@@ -89,6 +89,7 @@ class LoopConfig(StageConfig):
     beta2: float = Field(
         0.95, ge=0, lt=1, description="AdamW's decay of the mean squared gradient, Sophia's of the curvature, Lion's."
     )
+    epsilon: float = Field(1e-8, gt=0, le=1, description="Added to the size that AdamW divides a gradient by.")
     sophia: SophiaConfig = Field(SophiaConfig(), description="What Sophia alone has.")
     clip: float = Field(1.0, gt=0, description="Longest gradient; a longer one is scaled down to it.")
     dtype: Literal["fp32", "bf16", "fp16", "fp8"] = Field(
