@@ -81,9 +81,9 @@ def _adafactor(groups: list[Group], config: LoopConfig) -> Optimizer:
 
 def _adamw8bit(groups: list[Group], config: LoopConfig) -> Optimizer:
     """Dettmers et al., "8-bit optimizers via block-wise quantization" (2022); small weights keep 32 bits."""
-    from bitsandbytes.optim import AdamW8bit
+    from bitsandbytes.optim.adamw import AdamW8bit
 
-    adamw: Optimizer = AdamW8bit(groups, betas=(config.beta1, config.beta2), eps=config.epsilon)
+    adamw: Optimizer = AdamW8bit(groups, betas=(config.beta1, config.beta2), eps=config.epsilon)  # type: ignore[no-untyped-call]
     return adamw
 
 
