@@ -32,12 +32,24 @@ class ModelOptions(StageConfig):
     embedding_std: float = Field(0.02, gt=0, le=10, description="Deviation of the first input vectors.")
     unembedding_std: float = Field(0.02, ge=0, le=10, description="Deviation of the first output vectors, if untied.")
 
+    def applied(self, config: Any) -> Any:
+        """Return transformers' config with the architecture that the options ask for."""
+        if not self.tied:
+            config.tie_word_embeddings = False
+        if self.activation != "silu":
+            config.hidden_act = self.activation
+        return config
+
 
 PLAIN = ModelOptions()
+FITTING = ("llama", "qwen3")
+"""Architectures that the options are made for."""
 
 
-def initialise(model: Any, options: ModelOptions) -> None:
-    """Draw again, from torch's global generator, the first weights of a model that are not to be the library's."""
+def initialise(model: Any, options: ModelOptions) -> Any:
+    """Return the model, its first weights drawn again from torch's global generator where they are to be others."""
+    if options == PLAIN:
+        return model
     for name, weight in model.named_parameters():
         if weight.ndim != 2:
             continue
@@ -49,6 +61,7 @@ def initialise(model: Any, options: ModelOptions) -> None:
             # Yang et al., "A spectral condition for feature learning" (2023)
             rows, columns = weight.shape
             weight.detach().normal_(0, min(1.0, math.sqrt(rows / columns)) / math.sqrt(columns))
+    return model
 
 
 def _draw_table(is_output: bool, table: Any, options: ModelOptions) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.models.parts import output_vectors
 from pipelines.pretraining.losses import CHUNK, IGNORED
 from pipelines.pretraining.precision import arithmetic
 from pipelines.pretraining.sophia import Sophia
@@ -72,10 +73,10 @@ def drawn_targets(
     model: Any, inputs_BS: Tensor, targets_BS: Tensor, uniform_BS: Tensor, positions_BS: Tensor | None = None
 ) -> Tensor:
     """Return next tokens drawn from a causal model where a target counts: where its distribution passes `uniform`."""
-    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
+    hidden = model.base_model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
     chunks = (torch.split(whole, CHUNK) for whole in (hidden.flatten(0, 1), uniform_BS.flatten()))
     drawn = []
     for part, uniform in zip(*chunks, strict=True):
-        passed = F.linear(part, model.lm_head.weight).float().softmax(-1).cumsum(-1)
+        passed = F.linear(part, output_vectors(model)).float().softmax(-1).cumsum(-1)
         drawn.append(torch.searchsorted(passed, uniform[:, None] * passed[:, -1:]).squeeze(1))
     return torch.cat(drawn).view_as(targets_BS).masked_fill(targets_BS == IGNORED, IGNORED)

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 from torch.optim import Adafactor, AdamW, Optimizer
 
 from pipelines.artifacts.errors import UserError
+from pipelines.models.parts import block_weights
 from pipelines.pretraining.muon import Muon
 from pipelines.pretraining.optimizer_settings import OptimizerName, WeightKind
 from pipelines.pretraining.settings import LoopConfig
@@ -103,18 +104,11 @@ BUILDERS: Mapping[str, Callable[[list[Group], LoopConfig], Optimizer]] = {
 def weight_groups(model: nn.Module) -> dict[WeightKind, list[Parameter]]:
     """Return the weights by kind: the blocks' matrices, the vocabulary's two tables, and all vectors."""
     groups: dict[WeightKind, list[Parameter]] = {"matrices": [], "embedding": [], "unembedding": [], "vectors": []}
+    inner = block_weights(model)
     for name, weight in model.named_parameters():
-        groups[kind_of(name, weight)].append(weight)
+        table: WeightKind = "unembedding" if name.startswith("lm_head.") else "embedding"
+        groups["vectors" if weight.ndim < 2 else "matrices" if weight in inner else table].append(weight)
     return groups
-
-
-def kind_of(name: str, weight: Tensor) -> WeightKind:
-    """Return the kind of a weight by its name in transformers' models."""
-    if weight.ndim != 2:
-        return "vectors"
-    if ".layers." in name:
-        return "matrices"
-    return "unembedding" if name.startswith("lm_head.") else "embedding"
 
 
 def set_lr(optimizers: list[Optimizer], lr: float) -> None:

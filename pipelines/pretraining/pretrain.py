@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
+from pipelines.models.architectures import ArchitectureName
 from pipelines.models.options import PLAIN, ModelOptions
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.settings import LoopConfig
@@ -38,8 +39,12 @@ class PretrainConfig(LoopConfig):
     runtime: ClassVar[frozenset[str]] = LoopConfig.runtime | {"parallel"}
     pinned: ClassVar[frozenset[str]] = frozenset({"init_from"})
 
+    architecture: ArchitectureName = Field("llama", description="Row of the table of architectures.")
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
     options: ModelOptions = Field(PLAIN, description="Architecture and first weights, where they are not Llama's.")
+    load_balance: float = Field(
+        0.01, ge=0, le=10, description="Weight of the load-balance loss, where blocks are mixtures of experts."
+    )
     mixture: MixtureConfig = Field(MixtureConfig(), description="Other corpora to train on, and how much of each.")
     document_mask: bool = Field(
         False, description="Restart attention and positions at each document of a sequence: none sees another."

@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from pipelines.models.parts import blocks
 from pipelines.pretraining.world import World
 
 Loss = Callable[[Any, Tensor, Tensor], Tensor]
@@ -43,7 +44,7 @@ class SpreadLoss:
             self.module.register_comm_hook(None, _summed)
         elif world.size > 1:
             mesh = init_device_mesh(device, (world.size,))
-            for block in model.get_submodule("model.layers").children():
+            for block in blocks(model):
                 fully_shard(block, mesh=mesh)
             fully_shard(self.module, mesh=mesh)
             for part in self.module.modules():

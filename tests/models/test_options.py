@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pipelines.models.build import build
+from pipelines.models.counting import count_parameters
 from pipelines.models.options import PLAIN, ModelOptions
-from pipelines.models.sizes import count_parameters
 
 
 def weights(**fields: Any) -> dict[str, torch.Tensor]:
