@@ -8,9 +8,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from pipelines.artifacts.errors import UserError
 from pipelines.models.build import build
 from pipelines.models.counting import count_parameters
 from pipelines.models.options import PLAIN, ModelOptions
+from pipelines.pretraining.combination import check_combination
+from pipelines.pretraining.pretrain import PretrainConfig
 
 
 def weights(**fields: Any) -> dict[str, torch.Tensor]:
@@ -59,3 +62,9 @@ def test_plain_transformers_reads_a_model_of_all_options(tmp_path: Path) -> None
     ids = torch.arange(6)[None]
     with torch.no_grad():
         assert torch.equal(read(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_options_of_an_architecture_they_are_not_made_for_are_refused() -> None:
+    config = PretrainConfig(architecture="gpt2", options=ModelOptions(tied=False))
+    with pytest.raises(UserError, match=r"pretrain\.options: they are made for llama and qwen3"):
+        check_combination(config)

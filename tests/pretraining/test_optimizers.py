@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AutoModelForCausalLM
 
 from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.curvature import drawn_targets
@@ -22,6 +23,7 @@ from pipelines.pretraining.optimizer_settings import OptimizerName, ScheduleName
 from pipelines.pretraining.pretrain import ParallelConfig, pretrain
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.sophia import Sophia
+from pipelines.recipes import THRIFTY
 from pipelines.settings import with_settings
 from tests.pretraining.noise import VOCABULARY, Noise, loop, tiny, weights
 from tests.pretraining.test_parallel import CONFIG, ROOT, Ranks, curve, published
@@ -241,3 +243,11 @@ def test_the_estimate_leaves_the_gradients_and_a_plain_optimizer_alone(tmp_path:
     assert all(torch.equal(one, other) for one, other in zip(start, weights(made), strict=True))
     assert isinstance(made.optimizers[0], Sophia)
     assert all(bool((state["curvature"] > 0).any()) for state in made.optimizers[0].state.values())
+
+
+def test_the_thrifty_recipe_publishes_what_plain_transformers_reads(inputs: Any, tmp_path: Path) -> None:
+    short_run = {"max_steps": 3, "heldout_every": 3, "publish": "last", "trackers": ()}
+    metrics = pretrain(with_settings(CONFIG, {**THRIFTY, **short_run}), **inputs.named(), out=tmp_path)
+    read = AutoModelForCausalLM.from_pretrained(tmp_path / "model", trust_remote_code=False)
+    assert not read.config.tie_word_embeddings
+    assert metrics["parameters"] == sum(weight.numel() for weight in read.parameters())
