@@ -63,8 +63,8 @@ THRIFTY: dict[str, object] = {
     "options": {"tied": False, "zero_outputs": True, "matrix_std": "fan_in", "embedding_std": 1.0}
     | {"unembedding_std": 0.001},
 }
-"""What learns most from few tokens: nanochat's way of training, as far as transformers' Llama expresses it; the share
-of each option is in docs/optimization.md."""
+"""What learns most from few tokens: nanochat's way of training, as far as transformers' Llama expresses it:
+docs/optimization.md."""
 
 
 def smoke() -> FullConfig:

@@ -29,7 +29,8 @@ class Curvature:
     """Estimates the curvature on a step's own batch, every few steps, where the optimizer is Sophia."""
 
     def __init__(self, step: TrainingStep, objective: object) -> None:
-        self.step, self.objective = step, objective
+        self.step = step
+        self.objective = objective if isinstance(objective, Sampling) else None
         self.sophia = next((found for found in step.optimizers if isinstance(found, Sophia)), None)
 
     def update(self, number: int, inputs: Tensor, targets: Tensor) -> None:
@@ -39,34 +40,27 @@ class Curvature:
         spread over other processes draws the same ones.
         """
         config, world = self.step.config, self.step.world
-        if self.sophia is None or not isinstance(self.objective, Sampling) or (number - 1) % config.sophia.every:
+        if self.sophia is None or self.objective is None or (number - 1) % config.sophia.every:
             return
         weights = list(self.step.model.parameters())
         gradients = [None if weight.grad is None else weight.grad.clone() for weight in weights]  # DDP reuses theirs
         self.step.forget_gradients()
         generator = torch.Generator().manual_seed(config.seed * STREAM + number)
-        uniform = torch.rand((config.global_batch, inputs.shape[1]), generator=generator)[
-            world.rows(config.global_batch)
-        ]
-        labels = self._drawn(inputs, targets, uniform)
+        uniform = torch.rand((config.global_batch, inputs.shape[1]), generator=generator)
+        labels = self._drawn(self.objective, inputs, targets, uniform[world.rows(config.global_batch)])
         self.step.summed(inputs, labels, lambda: False)
         count = float(world.total((targets != IGNORED).sum()))
         self.sophia.update_curvature(count / self.step.scale.factor**2)
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = gradient
 
-    def _drawn(self, inputs: Tensor, targets: Tensor, uniform: Tensor) -> Tensor:
-        """Return labels for the rows of this process, drawn as many rows at once as are trained at once."""
-        config, objective = self.step.config, self.objective
-        assert isinstance(objective, Sampling)  # noqa: S101 - seen by the caller
+    def _drawn(self, objective: Sampling, inputs: Tensor, targets: Tensor, uniform: Tensor) -> Tensor:
+        """Return labels for the rows of this process, drawn for as many rows at once as are trained at once."""
+        config = self.step.config
+        parts = zip(*(torch.split(whole, config.micro_batch) for whole in (inputs, targets, uniform)), strict=True)
         with torch.no_grad(), arithmetic(config), self.step.loss.measuring():
-            parts = [
-                objective.drawn(self.step.model, *(part.to(config.device) for part in rows)).cpu()
-                for rows in zip(
-                    *(torch.split(whole, config.micro_batch) for whole in (inputs, targets, uniform)), strict=True
-                )
-            ]
-        return torch.cat(parts)
+            drawn = [objective.drawn(self.step.model, *(part.to(config.device) for part in rows)) for rows in parts]
+        return torch.cat(drawn).cpu()
 
 
 def drawn_targets(

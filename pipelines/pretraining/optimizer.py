@@ -119,14 +119,21 @@ def set_lr(optimizers: list[Optimizer], lr: float) -> None:
 
 
 def optimizer_tensors(model: nn.Module, optimizers: list[Optimizer]) -> dict[str, Tensor]:
-    """Return the optimizers' state as `WEIGHT:FIELD` tensors; what is no tensor is an integer, and becomes one."""
+    """Return the optimizers' state as `WEIGHT:FIELD` tensors; what is no tensor is an integer, and becomes one.
+
+    bitsandbytes' weights share their quantization maps, which are copied: no memory is written to a file twice.
+    """
     names: dict[Tensor, str] = {weight: name for name, weight in model.named_parameters()}
     return {
-        f"{names[weight]}:{field}": value if isinstance(value, Tensor) else torch.tensor(value)
+        f"{names[weight]}:{field}": torch.tensor(value) if isinstance(value, int) else _own(field, value)
         for optimizer in optimizers
         for weight, fields in optimizer.state.items()
         for field, value in fields.items()
     }
+
+
+def _own(field: str, value: Tensor) -> Tensor:
+    return value.clone() if field.startswith("qmap") else value
 
 
 def load_optimizer_tensors(model: nn.Module, optimizers: list[Optimizer], tensors: Mapping[str, Tensor]) -> None:
