@@ -51,6 +51,22 @@ DEMO_EVALUATION: dict[str, object] = {
 }
 
 
+THRIFTY: dict[str, object] = {
+    "optimizer": "muon",
+    "lr": 0.01,
+    "rates": {"embedding": 0.3, "unembedding": 0.008},
+    "weight_decay": 0.0,
+    "beta1": 0.8,
+    "epsilon": 1e-10,
+    "schedule": "linear",
+    "warmup_steps": 0,
+    "options": {"tied": False, "zero_outputs": True, "matrix_std": "fan_in", "embedding_std": 1.0}
+    | {"unembedding_std": 0.001},
+}
+"""What learns most from few tokens: nanochat's way of training, as far as transformers' Llama expresses it:
+docs/optimization.md."""
+
+
 def smoke() -> FullConfig:
     """The whole chain in under two minutes on two cores: what the tests run."""
     return with_settings(
@@ -103,6 +119,11 @@ def demo() -> FullConfig:
     )
 
 
+def thrifty() -> FullConfig:
+    """The demo with the training that learns most from few tokens."""
+    return with_settings(demo(), {"pretrain": THRIFTY})
+
+
 def small() -> FullConfig:
     """124 M parameters on one GPU."""
     return with_settings(
@@ -138,7 +159,13 @@ def base() -> FullConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], FullConfig]] = {"smoke": smoke, "demo": demo, "small": small, "base": base}
+RECIPES: dict[str, Callable[[], FullConfig]] = {
+    "smoke": smoke,
+    "demo": demo,
+    "thrifty": thrifty,
+    "small": small,
+    "base": base,
+}
 
 
 def load_recipe(name: str) -> FullConfig:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from pipelines.artifacts.errors import UserError
 from pipelines.secret_values import refuse_secrets
@@ -116,4 +117,11 @@ def checked(model: type[C], fields: Mapping[str, Any], where: str) -> C:
         place = ".".join(stem + (inner[1:] if inner[:1] == stem[-1:] else inner))
         message = first["msg"].removeprefix("Value error, ")
         shown = f"{first['input']!r}: " if isinstance(first["input"], str | int | float | None) else ""
-        raise UserError(f"{place}: {shown}{message[:1].lower()}{message[1:]}") from error
+        raise UserError(f"{place}: {shown}{message[:1].lower()}{message[1:]}{_nearest(first)}") from error
+
+
+def _nearest(error: ErrorDetails) -> str:
+    """Return a question for the allowed value that is nearest to the one given, where there is one."""
+    allowed = re.findall(r"'([^']+)'", str(error.get("ctx", {}).get("expected", "")))
+    near = get_close_matches(str(error["input"]), allowed, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -8,6 +8,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaske
 
 from pipelines.models.architectures import ARCHITECTURES, Kind
 from pipelines.models.attention import register_blockwise
+from pipelines.models.options import PLAIN, ModelOptions, initialise
 from pipelines.models.sizes import SIZES, SizeName
 from pipelines.tokens.special import BOS as BOS_TOKEN
 from pipelines.tokens.special import END as END_TOKEN
@@ -27,17 +28,23 @@ AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "masked": AutoModelForM
 
 
 def build(
-    name: SizeName, vocab_size: int, max_length: int, *, architecture: str = "llama", attention: Attention = "sdpa"
+    name: SizeName,
+    vocab_size: int,
+    max_length: int,
+    *,
+    architecture: str = "llama",
+    attention: Attention = "sdpa",
+    options: ModelOptions = PLAIN,
 ) -> Any:
     """Return the model of this size in fp32, its weights drawn from torch's global generator as its paper says."""
     config = model_config(name, vocab_size, max_length, architecture=architecture)
     row = ARCHITECTURES[architecture]
-    model = AUTO[row.kind].from_config(config, attn_implementation=attention)
+    model = AUTO[row.kind].from_config(options.applied(config), attn_implementation=attention)
     if row.truncated:
         for weight in model.parameters():
             if weight.ndim > 1:
                 nn.init.trunc_normal_(weight, std=SPREAD, a=-2 * SPREAD, b=2 * SPREAD)
-    return model
+    return initialise(model, options)
 
 
 def model_config(name: SizeName, vocab_size: int, max_length: int, *, architecture: str = "llama") -> Any:

@@ -4,8 +4,10 @@ from pipelines.models.architectures import ARCHITECTURES, Architecture
 from pipelines.models.sizes import SIZES, Size, SizeName
 
 
-def count_parameters(size: SizeName, vocab_size: int, *, architecture: str = "llama", max_length: int = 0) -> int:
-    """Return how many weights the model has; the tied vectors of the vocabulary count once.
+def count_parameters(
+    size: SizeName, vocab_size: int, *, architecture: str = "llama", max_length: int = 0, tied: bool = True
+) -> int:
+    """Return how many weights the model has; vectors of the vocabulary that are tied count once.
 
     `max_length` matters where positions are learned.
     """
@@ -13,7 +15,8 @@ def count_parameters(size: SizeName, vocab_size: int, *, architecture: str = "ll
     norm = _norm(kind, row) if kind.final_norm else 0
     positions = max_length * row.d_model if kind.learned_positions else 0
     blocks = row.n_layer * (_matrices(kind, row) + _idle(kind, row) + _biases(kind, row) + _block_norms(kind, row))
-    return vocab_size * row.d_model + positions + blocks + norm + _head(kind, row) + kind.more(row, vocab_size)
+    vectors = (1 if tied else 2) * vocab_size * row.d_model
+    return vectors + positions + blocks + norm + _head(kind, row) + kind.more(row, vocab_size)
 
 
 def flops_per_token(

@@ -16,6 +16,7 @@ from pipelines.models.counting import count_parameters, flops_per_token
 from pipelines.pretraining.combination import check_combination
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
 from pipelines.pretraining.corruption import Corruption, MaskedTokens
+from pipelines.pretraining.curvature import drawn_targets
 from pipelines.pretraining.experts import ExpertUse
 from pipelines.pretraining.heldout import CorruptedHeldout, Heldout, Loss
 from pipelines.pretraining.loop import Batch, Loop
@@ -108,6 +109,11 @@ class NextToken:
         """Return how evenly the experts of a mixture were used since the last call."""
         return self.experts.figures(world) if self.experts else {}
 
+    def drawn(self, model: Any, inputs: Tensor, targets: Tensor, uniform: Tensor) -> Tensor:
+        """Return targets drawn from the model's own distribution in the places of those that count."""
+        positions = document_positions(inputs) if self.document_mask else None
+        return drawn_targets(model, inputs, targets, uniform, positions)
+
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
         return self.heldout.measure(model)
@@ -193,6 +199,7 @@ def train_base(
                 shards.vocab_size + OBJECTIVES[objective_of(config.objective, config.architecture)].extra_ids,
                 architecture=config.architecture,
                 max_length=config.sequence_length,
+                tied=config.options.tied,
             )
         ),
         **loop.figures(),
@@ -231,6 +238,7 @@ def _built(config: PretrainConfig, vocab_size: int) -> Any:
         config.sequence_length,
         architecture=config.architecture,
         attention=config.attention,
+        options=config.options,
     )
     if extra:
         model.config.mask_token_id = vocab_size

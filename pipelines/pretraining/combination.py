@@ -2,6 +2,7 @@
 
 from pipelines.artifacts.errors import UserError
 from pipelines.models.architectures import ARCHITECTURES
+from pipelines.models.options import FITTING, PLAIN
 from pipelines.pretraining.objectives import OBJECTIVES, objective_of
 from pipelines.pretraining.pretrain import PretrainConfig
 
@@ -24,6 +25,11 @@ def check_combination(config: PretrainConfig) -> None:
         raise UserError(
             f"pretrain.attention: {config.attention!r} sees only what stands before a token and the objective is "
             f"{objective!r}; set attention to 'sdpa'"
+        )
+    if config.options != PLAIN and config.architecture not in FITTING:
+        raise UserError(
+            f"pretrain.options: they are made for {' and '.join(FITTING)} and architecture is "
+            f"{config.architecture!r}; leave them out, or set architecture to 'llama'"
         )
     if config.attention_dropout and not row.attention_dropout:
         raise UserError(

@@ -20,7 +20,7 @@ def run_facts(config: PretrainConfig, train: Path, tokenizer: str) -> dict[str, 
     order = [config.seed, config.sequence_length, shares, *(file_digest(folder / INDEX_FILE) for folder in folders)]
     objective = objective_of(config.objective, config.architecture)
     names = {"size": config.size, "architecture": config.architecture, "objective": objective}
-    names |= {"optimizer": config.optimizer}
+    names |= {"options": config.options.identity(), "optimizer": config.optimizer}
     return {**names, "tokenizer": tokenizer, "order": order}
 
 
@@ -31,7 +31,7 @@ def read_state(folder: Path, facts: dict[str, Any]) -> Snapshot:
         snapshot = read_files(folder)
     except DamagedCheckpoint as error:
         raise UserError(f"init_from: {error}; build that run again") from None
-    for name in ("size", "architecture", "objective", "optimizer", "tokenizer"):
+    for name in ("size", "architecture", "objective", "options", "optimizer", "tokenizer"):
         stored = snapshot.facts.get(name)
         if stored != facts[name]:
             raise UserError(f"init_from: its {name} is {stored!r} and this run's is {facts[name]!r}; use the same")

@@ -13,6 +13,7 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.slot import held_slots
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import progress_dir, read_progress
+from pipelines.pretraining.optimizer import check_optimizer
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.pretraining.stopping import stop_on_sigterm
 
@@ -30,6 +31,7 @@ def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Met
     however it went, so are they. Raises what the first process that failed raised.
     """
     check_division(config)
+    check_optimizer(config, cut=config.parallel.mode == "fsdp")
     folder = progress_dir(out) / "processes"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -16,12 +16,13 @@ from pipelines.artifacts.work import Progress, commit_progress, progress_dir
 from pipelines.pretraining.averaging import Averages
 from pipelines.pretraining.checkpoint import Snapshot
 from pipelines.pretraining.compiling import compile_blocks, is_compiled
+from pipelines.pretraining.curvature import Curvature, Sampling
 from pipelines.pretraining.early_stopping import note_heldout
 from pipelines.pretraining.faults import Answer, Watch, check_skips
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.machine import write_machine
 from pipelines.pretraining.monitor import Monitor
-from pipelines.pretraining.optimizer import build_optimizers, load_optimizer_tensors
+from pipelines.pretraining.optimizer import build_optimizers, check_optimizer, load_optimizer_tensors
 from pipelines.pretraining.optimizer import optimizer_tensors as tensors_of
 from pipelines.pretraining.position import Position
 from pipelines.pretraining.precision import LossScale, arithmetic, prepare
@@ -76,6 +77,7 @@ class Loop:
     def __init__(
         self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path, world: World = ALONE
     ) -> None:
+        check_optimizer(config, cut=world.shards > 1, sampling=isinstance(objective, Sampling))
         self.model, self.objective, self.config, self.world = model.to(config.device), objective, config, world
         self.out, self.log = out, out / "log" if world.first else progress_dir(out) / f"log-{world.rank}"
         prepare(model, config)
@@ -84,6 +86,7 @@ class Loop:
         self.loss = SpreadLoss(self.model, objective.loss, world, config.device)
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
         self.step = TrainingStep(model, self.optimizers, self.loss, config, world)
+        self.curvature = Curvature(self.step, objective)
         self.averages = Averages(model, config)
         self.watch = Watch(objective.stage, objective, config, self.log / "spikes")
         self.checkpoints = Checkpoints(progress_dir(out) / "checkpoints", config.keep_checkpoints, world)
@@ -243,8 +246,9 @@ class Loop:
         position.tokens += self._tokens(batch)
         if answer is Answer.TAKE:
             with self.monitor.measuring_update(self.model, position.step):
+                self.curvature.update(position.step, inputs, targets)
                 self.step.apply(lr)
-            self.averages.update()
+            self.averages.update(position.step)
             row |= {"loss": taken["loss"], "lr": lr, "grad_norm": taken["grad_norm"]}
         else:
             self.step.forget_gradients()

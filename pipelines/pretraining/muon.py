@@ -25,7 +25,7 @@ RMS_OF_ADAMW = 0.2
 class Muon(Optimizer):
     """Steps for matrices; with Nesterov momentum and decoupled weight decay."""
 
-    def __init__(self, matrices: Iterable[Tensor], *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+    def __init__(self, matrices: Iterable[Any], *, lr: float, weight_decay: float, momentum: float = 0.95) -> None:
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()

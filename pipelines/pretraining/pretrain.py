@@ -10,6 +10,7 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage, StageConfig
 from pipelines.models.architectures import ArchitectureName
+from pipelines.models.options import PLAIN, ModelOptions
 from pipelines.models.sizes import SizeName
 from pipelines.pretraining.objectives import ObjectiveName
 from pipelines.pretraining.settings import LoopConfig
@@ -45,6 +46,7 @@ class PretrainConfig(LoopConfig):
         None, description="What is predicted: causal, or masked; none takes what the architecture is made for."
     )
     mask_share: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that the masked objective predicts.")
+    options: ModelOptions = Field(PLAIN, description="Architecture and first weights, where they are not Llama's.")
     load_balance: float = Field(
         0.01, ge=0, le=10, description="Weight of the load-balance loss, where blocks are mixtures of experts."
     )

@@ -5,6 +5,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from pipelines.artifacts.stage import StageConfig
+from pipelines.pretraining.optimizer_settings import (
+    OptimizerName,
+    ScheduleName,
+    SophiaConfig,
+    SwaConfig,
+    WeightKind,
+    WeightRatesConfig,
+)
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -63,17 +71,26 @@ class LoopConfig(StageConfig):
     sequence_length: int = Field(256, ge=8, le=1 << 17, description="Tokens the model sees at once.")
     global_batch: int = Field(16, ge=1, le=1 << 20, description="Sequences in one optimizer step.")
     max_steps: int = Field(300, ge=1, le=10**8, description="Optimizer steps of the whole run.")
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw", description="AdamW for all weights, or Muon for the blocks' matrices and AdamW for the others."
+    optimizer: OptimizerName = Field(
+        "adamw", description="One optimizer for all weights; muon takes the blocks' matrices and AdamW the others."
     )
     lr: float = Field(2e-3, gt=0, le=1, description="Highest learning rate.")
     min_lr_ratio: Fraction = Field(0.0, description="Where the decay ends, as a share of the highest learning rate.")
     warmup_steps: int = Field(20, ge=0, le=10**7, description="Steps over which the learning rate rises from zero.")
-    schedule: Literal["wsd", "cosine"] = Field("wsd", description="Warmup-stable-decay, or warmup and a cosine.")
+    rates: WeightRatesConfig = Field(WeightRatesConfig(), description="Highest learning rates by kind of weight.")
+    schedule: ScheduleName = Field("wsd", description="How the learning rate goes on after its warmup.")
     decay_fraction: Fraction = Field(0.3, description="Share of the steps over which wsd decays, at the end.")
-    weight_decay: float = Field(0.1, ge=0, le=10, description="Decoupled weight decay of the matrices.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")
+    decay_power: float = Field(2.0, gt=0, le=10, description="Exponent of the polynomial schedule.")
+    weight_decay: float = Field(0.1, ge=0, le=10, description="Decoupled weight decay.")
+    decayed: tuple[WeightKind, ...] = Field(
+        ("matrices", "embedding", "unembedding"), description="Kinds of weights that are decayed."
+    )
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean gradient, but for Muon and Adafactor.")
+    beta2: float = Field(
+        0.95, ge=0, lt=1, description="AdamW's decay of the mean squared gradient, Sophia's of the curvature, Lion's."
+    )
+    epsilon: float = Field(1e-8, gt=0, le=1, description="Added to the size that AdamW divides a gradient by.")
+    sophia: SophiaConfig = Field(SophiaConfig(), description="What Sophia alone has.")
     clip: float = Field(1.0, gt=0, description="Longest gradient; a longer one is scaled down to it.")
     dtype: Literal["fp32", "bf16", "fp16", "fp8"] = Field(
         "fp32", description="Arithmetic of matrix products; weights stay fp32. bf16 pays where the machine has it."
@@ -89,10 +106,11 @@ class LoopConfig(StageConfig):
     seed: int = Field(0, ge=0, lt=1 << 32, description="Draws the first weights and the order of the samples.")
     heldout_every: int = Field(50, ge=1, description="Steps between two measurements on held-out text.")
     heldout_sequences: int = Field(64, ge=1, description="Held-out sequences measured, evenly spread over the split.")
-    publish: Literal["last", "best", "average"] = Field(
-        "last", description="Weights of the last step, of the lowest held-out loss, or their running average."
+    publish: Literal["last", "best", "average", "swa"] = Field(
+        "last", description="Weights of the last step, of the lowest held-out loss, or their running or equal average."
     )
     ema_decay: float = Field(0.999, gt=0, lt=1, description="Decay of the running average, kept where it is published.")
+    swa: SwaConfig = Field(SwaConfig(), description="Which weights enter the equal average.")
     patience: PatienceConfig = Field(PatienceConfig(), description="Stopping early, by the held-out loss.")
     max_skips: int = Field(5, ge=1, description="Skipped steps, one after another, that end the run.")
     spikes: SpikeConfig = Field(SpikeConfig(), description="Steps whose loss or gradient stands out.")

@@ -34,7 +34,7 @@ class TrainingStep:
         """
         before = replace(self.scale)
         while True:
-            loss = self._summed(inputs, targets, stopping)
+            loss = self.summed(inputs, targets, stopping)
             if loss is None:
                 self.scale = before
                 self.forget_gradients()
@@ -61,7 +61,7 @@ class TrainingStep:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def _summed(self, inputs: Tensor, targets: Tensor, stopping: Callable[[], bool]) -> float | None:
+    def summed(self, inputs: Tensor, targets: Tensor, stopping: Callable[[], bool]) -> float | None:
         """Add up the scaled gradients of the batch's mean loss and return that loss, or None when asked to stop."""
         config = self.config
         count = self.world.total((targets != IGNORED).sum()).clamp(min=1).to(config.device)

@@ -48,6 +48,7 @@ def watched(request: dict[str, Any], world: World, told: dict[str, Any]) -> None
             for optimizer in loop.optimizers
             for fields in optimizer.state.values()
             for value in fields.values()
+            if isinstance(value, torch.Tensor)
         )
         if loop.position.step == stopped and world.rank == world.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)

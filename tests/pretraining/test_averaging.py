@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_swa_avg_fn
 
 from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.pretraining.averaging import UPDATES
 from pipelines.pretraining.early_stopping import note_heldout
 from pipelines.pretraining.position import Position
 from pipelines.pretraining.settings import PatienceConfig
-from tests.pretraining.noise import Noise, loop, trained, weights
+from tests.pretraining.noise import Noise, loop, tiny, trained, weights
 
 FALLING_THEN_RISING = [3.0, 2.0, 2.5, 2.6, 2.7, 2.8]
 
@@ -27,6 +29,25 @@ def test_the_published_average_is_that_of_the_weights_after_each_step(tmp_path: 
         assert torch.allclose(one, other, atol=1e-6)
 
 
+def test_the_equal_average_is_torchs_own_of_the_steps_that_enter(tmp_path: Path) -> None:
+    expected = AveragedModel(tiny(), avg_fn=get_swa_avg_fn())
+    for taken in (4, 6):
+        expected.update_parameters(trained(Noise(), tmp_path / str(taken), max_steps=taken, decay_fraction=0.0).model)
+    swa = {"start": 0.5, "every": 2}
+    made = trained(Noise(), tmp_path / "swa", publish="swa", swa=swa, decay_fraction=0.0)
+    assert int(made.averages.held[UPDATES]) == 2
+    made.choose_weights()
+    for one, other in zip(weights(made), expected.module.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_an_equal_average_that_no_step_entered_is_the_last_weights(tmp_path: Path) -> None:
+    made = trained(Noise(), tmp_path / "swa", publish="swa", swa={"every": 7})
+    last = weights(made)
+    made.choose_weights()
+    assert all(torch.equal(one, other) for one, other in zip(weights(made), last, strict=True))
+
+
 def test_a_skipped_step_does_not_move_the_average(tmp_path: Path) -> None:
     kept = trained(Noise({2: float("nan")}), tmp_path / "skip", max_steps=3, publish="average", decay_fraction=0.0)
     short = trained(Noise(), tmp_path / "short", max_steps=2, publish="average", decay_fraction=0.0)
@@ -42,7 +63,7 @@ def test_the_best_weights_are_published_and_not_the_last(tmp_path: Path) -> None
     assert all(torch.equal(one, other) for one, other in zip(weights(made), weights(short), strict=True))
 
 
-@pytest.mark.parametrize("publish", ["best", "average"])
+@pytest.mark.parametrize("publish", ["best", "average", "swa"])
 def test_a_stopped_run_goes_on_with_its_average_and_its_best(publish: str, tmp_path: Path) -> None:
     options = {"heldout_every": 1, "publish": publish}
     with pytest.raises(StageFailed, match="run again"):

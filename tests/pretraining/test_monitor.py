@@ -30,7 +30,7 @@ def test_a_line_holds_what_the_run_computes_and_what_the_machine_does(tmp_path: 
     computed = {"loss", "perplexity", "lr", "grad_norm", "heldout_loss", "tokens"}
     rates = {"seconds", "tokens_per_second", "mfu", "peak_memory_bytes"}
     shares = {f"{name}_share" for name in ("data", "communication", "heldout", "checkpoint")}
-    updates = {f"update_ratio.{name}" for name in ("matrices", "tables", "vectors")}
+    updates = {f"update_ratio.{name}" for name in ("matrices", "embedding", "vectors")}
     assert computed | rates | shares | updates <= set(last)
     assert last["communication_share"] == 0 and 0 < last["data_share"] < 1 and 0 < last["mfu"] < 1
     machine = json.loads((tmp_path / "log" / "machine.json").read_text())
@@ -51,7 +51,7 @@ def test_the_update_ratio_is_the_length_of_the_change_beside_that_of_the_weights
             model[0].weight[0, 0] = 3.0 + 0.5
         monitor.count({"step": 1, "tokens": 1}, 1)
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
-    assert line["update_ratio.tables"] == pytest.approx(0.5 / (3 * 9 + 3.5**2) ** 0.5)
+    assert line["update_ratio.embedding"] == pytest.approx(0.5 / (3 * 9 + 3.5**2) ** 0.5)
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 10)), max_size=8))
