@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.sharding import placed
+from pipelines.pretraining.sharding import held, placed
 
 AVERAGE, BEST = "average:", "best:"
 UPDATES = AVERAGE + "updates"
@@ -44,7 +44,8 @@ class Averages:
         taken = int(self.held[UPDATES])
         decay = min(self.decay, (1 + taken) / (10 + taken))
         names, weights = zip(*self.model.named_parameters(), strict=True)
-        torch._foreach_lerp_([self.held[AVERAGE + name] for name in names], list(weights), 1 - decay)
+        averages = [held(self.held[AVERAGE + name]) for name in names]
+        torch._foreach_lerp_(averages, [held(weight) for weight in weights], 1 - decay)
 
     def keep_best(self) -> None:
         """Keep the weights as they are now, since none had a lower held-out loss."""
@@ -62,9 +63,12 @@ class Averages:
         weights = dict(self.model.named_parameters())
         for name in tensors:
             if prefix and name.startswith(prefix):
-                held = tensors[name]
+                copy = tensors[name]
                 weight = weights.get(name.removeprefix(prefix))
-                self.held[name] = held.clone() if weight is None else placed(held, weight.detach()).clone()
+                if weight is not None:
+                    self.held[name] = placed(copy, weight.detach()).clone()
+                elif name == UPDATES:
+                    self.held[name] = copy.clone()
 
     @torch.no_grad()
     def into_model(self) -> None:

@@ -11,6 +11,7 @@ from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
 from pipelines.models.build import build
 from pipelines.models.sizes import count_parameters, flops_per_token
+from pipelines.pretraining.averaging import Averages
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
@@ -19,7 +20,6 @@ from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.pretraining.publish import publish_base
 from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine
 from pipelines.pretraining.rng import seed_all
-from pipelines.pretraining.saving import gathered
 from pipelines.pretraining.world import ALONE, World
 from pipelines.tokens.loader import Samples, TokenShards
 from pipelines.tokens.mixing import Corpus, Mixture, seed_of
@@ -86,8 +86,11 @@ class NextToken:
 
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy."""
-        positions = document_positions(inputs) if self.document_mask else None
-        return causal_cross_entropy(model, inputs, targets, positions)
+        return causal_cross_entropy(model, inputs, targets, self.positions(inputs))
+
+    def positions(self, inputs: Tensor) -> Tensor | None:
+        """Return each token's place in its document where documents do not see each other."""
+        return document_positions(inputs) if self.document_mask else None
 
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
@@ -139,16 +142,16 @@ def train_base(
     if state is not None:
         loop.load(state)
     loop.run()
-    final = gathered(loop.snapshot(), world)
+    final = loop.whole()
     if world.first:
         write_state(out / "state", final, facts, objective.next_sample(loop.position.batch))
         write_curve(out, loop.position.curve)
-    loop.choose_weights()
-    chosen = gathered(loop.snapshot(), world).tensors["model"]
-    if world.first:
-        if world.shards > 1:  # the loop's model holds this process's rows only
+        if world.mesh is not None:  # the loop's model holds this process's part only
             model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
-            model.load_state_dict(dict(chosen), strict=False)
+            model.load_state_dict(dict(final.tensors["model"]), strict=False)
+        averages = Averages(model, config)
+        averages.load(final.tensors["averages"])
+        averages.into_model()
         publish_base(model, tokenizer, out / "model")
     return {
         "parameters": float(count_parameters(config.size, shards.vocab_size)),

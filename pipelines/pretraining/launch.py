@@ -29,7 +29,6 @@ def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Met
     several runs never clash. SIGTERM to this process reaches them, and they save and stop; when this process is gone,
     however it went, so are they. Raises what the first process that failed raised.
     """
-    check_division(config)
     folder = progress_dir(out) / "processes"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -52,15 +51,6 @@ def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Met
             done = read_progress(out)
             raise StageFailed(f"pretrain: stopped after step {done.done if done else 0}; run again to go on")
     return _result(folder)
-
-
-def check_division(config: PretrainConfig) -> None:
-    """Raise UserError unless each process gets equally many rows of a batch."""
-    if config.global_batch % config.parallel.processes:
-        raise UserError(
-            f"pretrain.global_batch: {config.global_batch} does not divide by the {config.parallel.processes} of "
-            "parallel.processes; change one of them"
-        )
 
 
 def _environment() -> dict[str, str]:

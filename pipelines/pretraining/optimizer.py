@@ -9,7 +9,8 @@ from torch.optim import AdamW, Optimizer
 
 from pipelines.pretraining.muon import Muon
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.sharding import placed, whole
+from pipelines.pretraining.sharding import held, placed
+from pipelines.pretraining.world import ALONE, World
 
 
 def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
@@ -80,9 +81,13 @@ def load_optimizer_tensors(model: nn.Module, optimizers: list[Optimizer], tensor
                     }
 
 
-def clip_gradients(model: nn.Module, longest: float, *, scale: float = 1.0) -> float:
+def clip_gradients(model: nn.Module, longest: float, *, scale: float = 1.0, world: World = ALONE) -> float:
     """Take the loss's `scale` out of the gradient, shorten it to `longest` at most and return the length it had."""
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    parts = [held(gradient) for gradient in gradients.values()]
     if scale != 1.0:
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        torch._foreach_div_(gradients, scale)
-    return float(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), longest)))
+        torch._foreach_div_(parts, scale)
+    length = world.length(gradients)
+    factor = torch.clamp(longest / (torch.tensor(length) + 1e-6), max=1.0)  # in fp32, as torch's own clipping
+    torch._foreach_mul_(parts, factor.to(parts[0].device))
+    return length

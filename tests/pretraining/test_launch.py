@@ -24,7 +24,7 @@ print(json.dumps(pretrain(PretrainConfig(**facts["config"]), **inputs, out=Path(
 """
 CONFIG = {"size": "tiny", "sequence_length": 16, "global_batch": 4, "micro_batch": 1, "max_steps": 100_000}
 CONFIG |= {"warmup_steps": 2, "heldout_every": 100_000, "heldout_sequences": 2, "checkpoint_every": 5}
-CONFIG |= {"parallel": {"processes": 2, "mode": "fsdp"}}
+CONFIG |= {"parallel": {"processes": 2}}
 
 
 def start(inputs: Any, out: Path, **changes: Any) -> subprocess.Popen[str]:
