@@ -151,6 +151,13 @@ def test_a_mesh_of_processes_trains_what_one_trains(mesh: Mesh, ranks: Ranks, al
     assert all(rank["metrics"] == told[0]["metrics"] for rank in told)
 
 
+@pytest.mark.parametrize("mesh", [ALONE, pytest.param(TENSOR_AND_SHARDS, marks=pytest.mark.slow)], ids=str)
+def test_a_state_in_host_memory_trains_the_same(mesh: Mesh, ranks: Ranks, alone: Path, tmp_path: Path) -> None:
+    parallel = {**spread(mesh), "cpu_offload": True}
+    assert ranks.train(tmp_path, config={"parallel": parallel}) == [0] * prod(mesh)
+    assert_same_run(alone, tmp_path)
+
+
 @pytest.mark.slow
 def test_muon_trains_the_same_on_shares_of_a_matrix(ranks: Ranks, tmp_path: Path) -> None:
     muon = {"optimizer": "muon", "max_steps": 6}
