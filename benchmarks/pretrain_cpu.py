@@ -23,7 +23,7 @@ from support.trainers import Spec
 from torch.nn import functional as F
 
 from pipelines.models.attention import blockwise_attention
-from pipelines.models.sizes import flops_per_token
+from pipelines.models.counting import flops_per_token
 from pipelines.pretraining.peak import matmul_peak
 
 LENGTH = 512

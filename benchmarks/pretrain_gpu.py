@@ -21,7 +21,8 @@ from support.claims import claim
 from support.races import furthest_apart, race, table
 from support.trainers import Spec
 
-from pipelines.models.sizes import SizeName, flops_per_token
+from pipelines.models.counting import flops_per_token
+from pipelines.models.sizes import SizeName
 from pipelines.pretraining.peak import matmul_peak
 from pipelines.tokens.special import SPECIAL_TOKENS
 

@@ -26,6 +26,7 @@ from pipelines.corpus.filter import FILTER
 from pipelines.evaluation.evaluate import EVALUATE
 from pipelines.evaluation.promotion import evaluate_and_promote, promote
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
+from pipelines.pretraining.combination import check_combination, check_goes_on
 from pipelines.pretraining.pretrain import PRETRAIN
 from pipelines.reporting.report import REPORT
 from pipelines.retraining import conclude_retraining, retrain
@@ -135,6 +136,7 @@ def _corpus_facts(corpus: Corpus) -> dict[str, Output]:
 
 def pretrain(config: PretrainProductConfig, run: Run) -> Base:
     """Train a base model on the clean corpus and score it."""
+    check_combination(config.pretrain)
     evaluation_sets_are_searched_for(config)
     corpus = prepare_corpus(config, run)
     tokenizer = run(TOKENIZER, config.tokenizer, documents=corpus.clean["documents"])
@@ -163,6 +165,7 @@ def pretrain(config: PretrainProductConfig, run: Run) -> Base:
 
 def post_train(config: PostTrainConfig, run: Run) -> PostTrained:
     """Teach the base model to answer, and to prefer right answers."""
+    check_goes_on(config.pretrain)
     base = pretrain(config, run)
     sft, reward, aligned = post_trained(config, run, base.model, base.corpus.examples)
     return PostTrained(base, sft, reward, aligned)

@@ -21,6 +21,7 @@ from pipelines.evaluation.compare import COMPARE
 from pipelines.evaluation.evaluate import EVALUATE
 from pipelines.evaluation.promotion import NEWEST, Contest, Contested, conclude, outcome_of
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
+from pipelines.pretraining.combination import check_combination, check_goes_on
 from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.settings import checked
 from pipelines.tokens.mixture import PARTS
@@ -57,6 +58,8 @@ def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
     Returns why there is nothing to train on, or both models with their scores on the same items; None where this is a
     plan, or a run of some nodes only. Moves no pointer.
     """
+    check_combination(config.pretrain)
+    check_goes_on(config.pretrain)
     evaluation_sets_are_searched_for(config)
     if config.target == "student":
         raise UserError("target: 'student' is distilled by release; retrain base, sft or aligned")

@@ -15,8 +15,8 @@ from pipelines.compression.distill import DISTILL, DistillConfig
 from pipelines.finetuning.contract import check
 from pipelines.finetuning.publishing import load_tokenizer, publish, read_template
 from pipelines.models.build import build
+from pipelines.models.counting import count_parameters
 from pipelines.models.loading import load_model
-from pipelines.models.sizes import count_parameters
 from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import IGNORED, summed_cross_entropy, vocabulary_loss
 from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine

@@ -70,7 +70,7 @@ def _measure(model: Path) -> Contract:
     config = _read(model / "config.json")
     if "auto_map" in config:
         raise UserError(f"{model / 'config.json'}: auto_map asks to run the model's own code; remove it")
-    length = config.get("max_position_embeddings")
+    length = config.get("max_position_embeddings", config.get("n_positions"))  # as GPT-2 calls it
     if type(length) is not int or length < 1:
         raise UserError(f"{model / 'config.json'}: max_position_embeddings is {length!r}; give the longest input")
     template = _template(model)

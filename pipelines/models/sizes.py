@@ -1,4 +1,4 @@
-"""The model sizes as rows of one table, and what a row costs in parameters and operations, without torch."""
+"""The model sizes as rows of one table, without torch."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ SizeName = Literal["tiny", "smoke", "mini", "demo", "compact", "small", "base"]
 
 @dataclass(frozen=True)
 class Size:
-    """A Llama: blocks of grouped-query attention and SwiGLU, rotary positions, tied input and output vectors."""
+    """Depth, widths and heads; `d_ff` is the width of a feed-forward of three matrices."""
 
     n_layer: int
     d_model: int
@@ -31,28 +31,3 @@ SIZES: dict[SizeName, Size] = {
     "small": Size(n_layer=12, d_model=768, n_head=12, n_kv_head=12, d_ff=2048),
     "base": Size(n_layer=16, d_model=2048, n_head=32, n_kv_head=8, d_ff=8192),
 }
-
-
-def count_parameters(size: SizeName, vocab_size: int) -> int:
-    """Return how many weights the model has; the tied vectors of the vocabulary count once."""
-    row = SIZES[size]
-    norms = (2 * row.n_layer + 1) * row.d_model
-    return vocab_size * row.d_model + row.n_layer * _layer_matrices(row) + norms
-
-
-def flops_per_token(size: SizeName, vocab_size: int, sequence_length: int) -> int:
-    """Return the operations of one training token, forward and backward: 6 a matrix weight, and causal attention.
-
-    The count of Chowdhery et al., "PaLM" (2022), appendix B, with half of the attention since it is causal; looking
-    up the input vectors costs nothing.
-    """
-    row = SIZES[size]
-    matrices = vocab_size * row.d_model + row.n_layer * _layer_matrices(row)
-    attention = 6 * row.n_layer * row.d_model * sequence_length
-    return 6 * matrices + attention
-
-
-def _layer_matrices(row: Size) -> int:
-    """Return the weights of one block's matrices: query and output, key and value, and the three of SwiGLU."""
-    keys = row.n_kv_head * row.head_dim
-    return 2 * row.d_model * row.d_model + 2 * row.d_model * keys + 3 * row.d_model * row.d_ff

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from pipelines.artifacts.curve import Row, write_curve
 from pipelines.artifacts.stage import Metrics
+from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.build import build
-from pipelines.models.sizes import count_parameters, flops_per_token
+from pipelines.models.counting import count_parameters, flops_per_token
 from pipelines.pretraining.averaging import Averages
+from pipelines.pretraining.combination import check_combination
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
+from pipelines.pretraining.experts import ExpertUse
 from pipelines.pretraining.heldout import Heldout
 from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import causal_cross_entropy
@@ -46,9 +49,10 @@ class NextToken:
         fingerprint: dict[str, Any],
         flops_per_token: int,
         document_mask: bool = False,
+        experts: ExpertUse | None = None,
     ) -> None:
         self.mixture, self.heldout, self.document_mask = mixture, heldout, document_mask
-        self.flops_per_token = flops_per_token
+        self.flops_per_token, self.experts = flops_per_token, experts
         self.first, self.global_batch, self.fingerprint = first, global_batch, fingerprint
         self._slice = (0, global_batch)
         self._ahead = Prefetched(self._reading(*self._slice))
@@ -86,11 +90,15 @@ class NextToken:
 
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy."""
-        return causal_cross_entropy(model, inputs, targets, self.positions(inputs))
+        return causal_cross_entropy(model, inputs, targets, self.positions(inputs), self.experts)
 
     def positions(self, inputs: Tensor) -> Tensor | None:
         """Return each token's place in its document where documents do not see each other."""
         return document_positions(inputs) if self.document_mask else None
+
+    def figures(self, world: World) -> Row:
+        """Return how evenly the experts of a mixture were used since the last call."""
+        return self.experts.figures(world) if self.experts else {}
 
     def measure(self, model: Any) -> Row:
         """Return held-out loss and bits per byte."""
@@ -104,6 +112,7 @@ def train_base(
 
     Every process of `world` must call it; the first one publishes.
     """
+    check_combination(config)
     use_machine(config)
     shards, held = TokenShards(train), TokenShards(heldout)
     others = [TokenShards(corpus.shards) for corpus in config.mixture.corpora]
@@ -132,12 +141,15 @@ def train_base(
             init_from=earlier,
             **{f"mixture.{number}": other.folder for number, other in enumerate(others)},
         ),
-        flops_per_token=flops_per_token(config.size, shards.vocab_size, config.sequence_length),
+        flops_per_token=flops_per_token(
+            config.size, shards.vocab_size, config.sequence_length, architecture=config.architecture
+        ),
         document_mask=config.document_mask,
+        experts=_expert_use(config),
     )
     objective.mixture.require(objective.first, objective.next_sample(config.max_steps))
     seed_all(config.seed)
-    model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+    model = _built(config, shards.vocab_size)
     loop = Loop(model, objective, config, out, world)
     if state is not None:
         loop.load(state)
@@ -147,17 +159,39 @@ def train_base(
         write_state(out / "state", final, facts, objective.next_sample(loop.position.batch))
         write_curve(out, loop.position.curve)
         if world.mesh is not None:  # the loop's model holds this process's part only
-            model = build(config.size, shards.vocab_size, config.sequence_length, attention=config.attention)
+            model = _built(config, shards.vocab_size)
             model.load_state_dict(dict(final.tensors["model"]), strict=False)
         averages = Averages(model, config)
         averages.load(final.tensors["averages"])
         averages.into_model()
         publish_base(model, tokenizer, out / "model")
     return {
-        "parameters": float(count_parameters(config.size, shards.vocab_size)),
+        "parameters": float(
+            count_parameters(
+                config.size,
+                shards.vocab_size,
+                architecture=config.architecture,
+                max_length=config.sequence_length,
+            )
+        ),
         **loop.figures(),
         **_tokens_by_corpus(objective, loop.position.batch),
     }
+
+
+def _expert_use(config: PretrainConfig) -> ExpertUse | None:
+    experts = ARCHITECTURES[config.architecture].experts
+    return ExpertUse(experts.chosen, config.load_balance) if experts else None
+
+
+def _built(config: PretrainConfig, vocab_size: int) -> Any:
+    return build(
+        config.size,
+        vocab_size,
+        config.sequence_length,
+        architecture=config.architecture,
+        attention=config.attention,
+    )
 
 
 def mixture_of(config: PretrainConfig, own: TokenShards, others: list[TokenShards]) -> Mixture:

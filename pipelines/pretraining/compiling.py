@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from pipelines.models.parts import blocks, is_mixture
 from pipelines.pretraining.settings import LoopConfig
 
 COMPILE_SECONDS = 120.0
@@ -23,6 +24,8 @@ def is_compiled(config: LoopConfig, model: nn.Module) -> bool:
     """
     if config.compile != "auto":
         return config.compile == "always"
+    if is_mixture(model):  # the routing that its loss reads does not come out of compiled blocks
+        return False
     tokens = config.max_steps * config.global_batch * config.sequence_length
     operations = 6 * sum(weight.numel() for weight in model.parameters()) * tokens
     return operations / EAGER_FLOPS * SAVED > COMPILE_SECONDS
@@ -36,5 +39,5 @@ def compile_blocks(model: nn.Module) -> None:
     """
     with suppress(RuntimeError):  # a user without a home keeps torch's own folder
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/gristmill/inductor").expanduser()))
-    for block in model.get_submodule("model.layers").children():
+    for block in blocks(model):
         block.compile()

@@ -17,7 +17,8 @@ def run_facts(config: PretrainConfig, train: Path, tokenizer: str) -> dict[str, 
     folders = (train, *(corpus.shards for corpus in config.mixture.corpora))
     shares = config.mixture.identity() if config.mixture.corpora else None
     order = [config.seed, config.sequence_length, shares, *(file_digest(folder / INDEX_FILE) for folder in folders)]
-    return {"size": config.size, "optimizer": config.optimizer, "tokenizer": tokenizer, "order": order}
+    names = {"size": config.size, "architecture": config.architecture, "optimizer": config.optimizer}
+    return {**names, "tokenizer": tokenizer, "order": order}
 
 
 def read_state(folder: Path, facts: dict[str, Any]) -> Snapshot:
@@ -27,7 +28,7 @@ def read_state(folder: Path, facts: dict[str, Any]) -> Snapshot:
         snapshot = read_files(folder)
     except DamagedCheckpoint as error:
         raise UserError(f"init_from: {error}; build that run again") from None
-    for name in ("size", "optimizer", "tokenizer"):
+    for name in ("size", "architecture", "optimizer", "tokenizer"):
         stored = snapshot.facts.get(name)
         if stored != facts[name]:
             raise UserError(f"init_from: its {name} is {stored!r} and this run's is {facts[name]!r}; use the same")

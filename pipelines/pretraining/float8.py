@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipelines.artifacts.errors import UserError
+from pipelines.models.parts import blocks
 
 PRECISE, WIDE = torch.float8_e4m3fn, torch.float8_e5m2
 MULTIPLE = 16
@@ -34,9 +35,9 @@ def use_float8(model: nn.Module) -> int:
     The weights stay the same parameters under the same names.
     """
     changed = 0
-    for name, module in model.named_modules():
+    for module in (inner for block in blocks(model) for inner in block.modules()):
         fits = type(module) is nn.Linear and not (module.in_features % MULTIPLE or module.out_features % MULTIPLE)
-        if fits and ".layers." in name and module.bias is None:
+        if fits and module.bias is None:
             module.__class__ = Float8Linear
             changed += 1
     return changed

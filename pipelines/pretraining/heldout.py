@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from pipelines.artifacts.curve import Row
 from pipelines.artifacts.errors import UserError
+from pipelines.models.parts import output_vectors
 from pipelines.pretraining.losses import CHUNK, summed_cross_entropy
 from pipelines.tokens.digest import tokenizer_contract
 from pipelines.tokens.loader import TokenShards
@@ -48,7 +49,7 @@ class Heldout:
         What the model pays for the marks between documents counts in all; they have no bytes. Accuracy is the share of
         targets that are the model's first choice.
         """
-        device = model.lm_head.weight.device
+        device = output_vectors(model).device
         total = right = 0.0
         for ids in torch.split(self.ids_BS, self.rows):
             inputs, targets = ids[:, :-1].to(device), ids[:, 1:].to(device)
@@ -66,12 +67,11 @@ class Heldout:
 
 def scored(model: Any, inputs_BS: Tensor, targets_BS: Tensor, positions_BS: Tensor | None) -> tuple[float, int]:
     """Return the summed cross-entropy of the targets and how many of them the model puts first, chunk by chunk."""
-    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state.flatten(
-        0, 1
-    )
+    hidden = model.base_model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
+    hidden = hidden.flatten(0, 1)
     total, right = 0.0, 0
     for part, targets in zip(torch.split(hidden, CHUNK), torch.split(targets_BS.flatten(), CHUNK), strict=True):
-        logits = F.linear(part, model.lm_head.weight)
+        logits = F.linear(part, output_vectors(model))
         total += float(summed_cross_entropy(logits, targets))
         right += int((logits.argmax(-1) == targets).sum())
     return total, right

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
+from pipelines.models.parts import output_vectors
 from pipelines.pretraining.cut_vocabulary import cut_cross_entropy
+from pipelines.pretraining.experts import ExpertUse
 
 IGNORED = -100
 """A target that counts nothing, as in transformers."""
@@ -98,11 +100,19 @@ def _differentiated(loss: ChunkLoss) -> Gradient:
 
 
 def causal_cross_entropy(
-    model: Any, inputs_BS: Tensor, targets_BS: Tensor, positions_BS: Tensor | None = None
+    model: Any,
+    inputs_BS: Tensor,
+    targets_BS: Tensor,
+    positions_BS: Tensor | None = None,
+    experts: ExpertUse | None = None,
 ) -> Tensor:
     """Return the cross-entropy of a causal model's next tokens, summed over the targets that count.
 
-    Where `positions_BS` does not go on by one, attention does not look back.
+    Where `positions_BS` does not go on by one, attention does not look back. With `experts` comes the gradient of the
+    load-balance loss of a mixture.
     """
-    hidden = model.model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False).last_hidden_state
-    return vocabulary_loss(hidden.flatten(0, 1), model.lm_head.weight, summed_cross_entropy, targets_BS.flatten())
+    routed = {"output_router_logits": True} if experts else {}
+    found = model.base_model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False, **routed)
+    hidden_NE = found.last_hidden_state.flatten(0, 1)
+    loss = vocabulary_loss(hidden_NE, output_vectors(model), summed_cross_entropy, targets_BS.flatten())
+    return loss + experts.balance(found.router_logits, targets_BS != IGNORED) if experts else loss

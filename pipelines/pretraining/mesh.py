@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from pipelines.artifacts.stage import StageConfig
+from pipelines.models.architectures import Architecture
 from pipelines.models.sizes import Size
 from pipelines.pretraining.settings import LoopConfig
 
@@ -112,19 +113,25 @@ class ParallelConfig(StageConfig):
         return self
 
 
-def check_fit(parallel: ParallelConfig, name: str, size: Size, config: LoopConfig) -> None:
+def check_fit(parallel: ParallelConfig, row: Architecture, size: Size, config: LoopConfig) -> None:
     """Raise ValueError where the batch or a model of this size does not divide as the mesh asks."""
     data, tensor, stages = parallel.data_degree, parallel.tensor_parallel_degree, parallel.pipeline_parallel_degree
+    alike = row.kind == "causal" and row.gated and not (row.biased or row.learned_positions or row.experts)
+    if tensor * stages > 1 and not alike:
+        raise ValueError(
+            f"architecture {row.model_type!r} is not cut by parallel's tensor_parallel_degree {tensor} and "
+            f"pipeline_parallel_degree {stages}, which are for blocks like Llama's; set both to 1"
+        )
     for what, count, kind, degree in (
         (f"global_batch {config.global_batch}", config.global_batch, "data_parallel degrees' product", data),
-        (f"size {name!r} has {size.n_head} attention heads, which", size.n_head, "tensor_parallel_degree", tensor),
-        (f"size {name!r} has {size.n_kv_head} heads of keys, which", size.n_kv_head, "tensor_parallel_degree", tensor),
-        (f"size {name!r} has {size.d_ff} feed-forward columns, which", size.d_ff, "tensor_parallel_degree", tensor),
-        (f"size {name!r} has {size.n_layer} layers, which", size.n_layer, "pipeline_parallel_degree", stages),
+        (f"the size's {size.n_head} attention heads", size.n_head, "tensor_parallel_degree", tensor),
+        (f"the size's {size.n_kv_head} heads of keys", size.n_kv_head, "tensor_parallel_degree", tensor),
+        (f"the size's {row.d_ff(size)} feed-forward columns", row.d_ff(size), "tensor_parallel_degree", tensor),
+        (f"the size's {size.n_layer} layers", size.n_layer, "pipeline_parallel_degree", stages),
     ):
         if count % degree:
             fits = max(number for number in range(1, degree) if count % number == 0)
-            raise ValueError(f"{what} does not divide by parallel's {kind} {degree}; {fits} would")
+            raise ValueError(f"{what}: no multiple of parallel's {kind} {degree}; {fits} would do")
     if tensor > 1 and config.dtype == "fp8":
         raise ValueError("dtype 'fp8' is not computed on matrices that tensor_parallel_degree cuts; use 'bf16'")
     rows = config.global_batch // data

@@ -42,6 +42,15 @@ class Counted(Protocol):
     flops_per_token: int
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """An objective that has figures of its own for a line."""
+
+    def figures(self, world: World) -> Row:
+        """Return the figures since the last line; every process must ask."""
+        ...
+
+
 class Monitor(AbstractContextManager["Monitor"]):
     """Collects the figures of steps and writes a line every `log_interval` of them to `metrics.jsonl`."""
 
@@ -49,6 +58,7 @@ class Monitor(AbstractContextManager["Monitor"]):
         folder.mkdir(parents=True, exist_ok=True)
         self.path, self.config, self.world = folder / METRICS_FILE, config, world
         self.flops_per_token = objective.flops_per_token if isinstance(objective, Counted) else None
+        self.watched = objective if isinstance(objective, Watched) else None
         self.peak = self._measured_peak()
         self._forget_after(step)
         self.trackers = open_trackers(config, folder, step) if world.first else []
@@ -130,6 +140,8 @@ class Monitor(AbstractContextManager["Monitor"]):
             line["perplexity"] = math.exp(min(line["loss"], 700.0))
         if self.peak and self.flops_per_token:
             line["mfu"] = self._rate * self.flops_per_token / (self.peak * self.world.size)
+        if self.watched:
+            line |= self.watched.figures(self.world)
         line |= {f"{what}_share": self._seconds[what] / seconds for what in ("checkpoint", "data", "heldout")}
         line.setdefault("communication_share", 0.0)
         line = finite(line | memory(self.config.device))

@@ -44,16 +44,16 @@ class Muon(Optimizer):
         momentum.lerp_(gradient, 1 - group["momentum"])
         direction = placed(orthogonal(whole(gradient.lerp(momentum, group["momentum"]))), weight)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(direction, alpha=-group["lr"] * RMS_OF_ADAMW * math.sqrt(max(weight.shape)))
+        weight.add_(direction, alpha=-group["lr"] * RMS_OF_ADAMW * math.sqrt(max(weight.shape[-2:])))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return the matrix with its singular values brought near one, by Newton-Schulz iterations."""
+    """Return the matrix, or each of a stack, with its singular values brought near one, by Newton-Schulz iterations."""
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    wide = matrix.T if tall else matrix
-    wide = wide / wide.norm().clamp(min=1e-7)
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    wide = matrix.mT if tall else matrix
+    wide = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
-    return wide.T if tall else wide
+        gram = wide @ wide.mT
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    return wide.mT if tall else wide

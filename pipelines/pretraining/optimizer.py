@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import AdamW, Optimizer
 
+from pipelines.models.parts import block_weights
 from pipelines.pretraining.muon import Muon
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.sharding import held, placed
@@ -40,8 +41,9 @@ def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
 def weight_groups(model: nn.Module) -> dict[str, list[Parameter]]:
     """Return the weights in three groups: the blocks' matrices, the vocabulary's tables, and all vectors."""
     groups: dict[str, list[Parameter]] = {"matrices": [], "tables": [], "vectors": []}
-    for name, weight in model.named_parameters():
-        kind = "vectors" if weight.ndim != 2 else "matrices" if ".layers." in name else "tables"
+    inner = block_weights(model)
+    for weight in model.parameters():
+        kind = "vectors" if weight.ndim < 2 else "matrices" if weight in inner else "tables"
         groups[kind].append(weight)
     return groups
 

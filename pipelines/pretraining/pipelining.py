@@ -17,10 +17,11 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B
 
 from pipelines.artifacts.curve import Row
+from pipelines.models.parts import output_vectors
 from pipelines.pretraining.precision import arithmetic
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.sharding import held, whole
-from pipelines.pretraining.spreading import SpreadLoss, shard
+from pipelines.pretraining.spreading import SpreadLoss, shard, stand_in
 from pipelines.pretraining.tensor_parallel import cut_tensors
 from pipelines.pretraining.world import World
 
@@ -188,9 +189,9 @@ class PipelinedLoss(SpreadLoss):
 
     def _readable(self) -> Any:
         """Return what stands for the model: its states go through all stages and come back to each."""
-        own = whole(self.model.get_parameter("lm_head.weight")).detach() if self.is_last else None
+        own = whole(output_vectors(self.model)).detach() if self.is_last else None
         weight = self._from_last(own, self.table_shape)
-        return SimpleNamespace(model=self._through_stages, lm_head=SimpleNamespace(weight=weight))
+        return stand_in(self._through_stages, weight)
 
     def _through_stages(self, input_ids: Tensor, position_ids: Tensor | None, use_cache: bool) -> SimpleNamespace:
         """Return the last stage's hidden states in every process of the pipeline."""

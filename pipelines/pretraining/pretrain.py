@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
 from pipelines.artifacts.stage import Metrics, Stage
+from pipelines.models.architectures import ARCHITECTURES, ArchitectureName
 from pipelines.models.sizes import SIZES, SizeName
 from pipelines.pretraining.mesh import ParallelConfig, check_fit
 from pipelines.pretraining.settings import LoopConfig
@@ -27,7 +28,11 @@ class PretrainConfig(LoopConfig):
     runtime: ClassVar[frozenset[str]] = LoopConfig.runtime | {"parallel"}
     pinned: ClassVar[frozenset[str]] = frozenset({"init_from"})
 
+    architecture: ArchitectureName = Field("llama", description="Row of the table of architectures.")
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
+    load_balance: float = Field(
+        0.01, ge=0, le=10, description="Weight of the load-balance loss, where blocks are mixtures of experts."
+    )
     mixture: MixtureConfig = Field(MixtureConfig(), description="Other corpora to train on, and how much of each.")
     document_mask: bool = Field(
         False, description="Restart attention and positions at each document of a sequence: none sees another."
@@ -39,7 +44,7 @@ class PretrainConfig(LoopConfig):
 
     @model_validator(mode="after")
     def _the_mesh_fits(self) -> Self:
-        check_fit(self.parallel, self.size, SIZES[self.size], self)
+        check_fit(self.parallel, ARCHITECTURES[self.architecture], SIZES[self.size], self)
         return self
 
     def state_folder(self) -> Path | None:

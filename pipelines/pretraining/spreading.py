@@ -13,6 +13,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, 
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.artifacts.curve import Row
+from pipelines.models.parts import blocks, output_vectors
 from pipelines.pretraining.precision import arithmetic
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.sharding import whole
@@ -84,8 +85,7 @@ class SpreadLoss:
         """Return the model, or what stands for it where its output vectors are cut."""
         if self.world.parallel.tensor_parallel_degree == 1:
             return self.model
-        weight = whole(self.model.get_parameter("lm_head.weight"))
-        return SimpleNamespace(model=self.model.get_submodule("model"), lm_head=SimpleNamespace(weight=weight))
+        return stand_in(self.model.get_submodule("model"), whole(output_vectors(self.model)))
 
     @contextmanager
     def _part(self, last: bool) -> Iterator[None]:
@@ -97,12 +97,17 @@ class SpreadLoss:
             yield
 
 
+def stand_in(trunk: Callable[..., Any], output_vectors: Tensor) -> Any:
+    """Return what a measurement reads as a model: it asks it for hidden states and for its output vectors."""
+    head = SimpleNamespace(weight=output_vectors)
+    return SimpleNamespace(base_model=trunk, get_output_embeddings=lambda: head)
+
+
 def shard(module: nn.Module, model: nn.Module, world: World, config: LoopConfig) -> None:
     """Share the weights of a module, in which `model` is, out over its copy's processes, block by block (FSDP2)."""
     offload = CPUOffloadPolicy(pin_memory=config.device == "cuda") if world.parallel.cpu_offload else OffloadPolicy()
-    for part in (*model.get_submodule("model.layers").children(), module):
-        if any(True for _ in part.parameters()):
-            fully_shard(part, mesh=_data_mesh(world), offload_policy=offload)
+    for part in (*blocks(model), module):
+        fully_shard(part, mesh=_data_mesh(world), offload_policy=offload)
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.set_gradient_divide_factor(1.0)

@@ -36,6 +36,18 @@ class Whole(ParallelStyle):
         )
 
 
+class OfHeads(ParallelStyle):
+    """A module that sees each head by itself, `[batch, sequence, heads, width]`, of which a process has some."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        return distribute_module(
+            module,
+            device_mesh,
+            input_fn=_as_heads,  # type: ignore[arg-type]
+            output_fn=_as_plain,  # type: ignore[arg-type]
+        )
+
+
 BLOCK: dict[str, ParallelStyle] = {
     "input_layernorm": Whole(),
     "self_attn": PrepareModuleInput(
@@ -44,6 +56,8 @@ BLOCK: dict[str, ParallelStyle] = {
     "self_attn.q_proj": ColwiseParallel(),
     "self_attn.k_proj": ColwiseParallel(),
     "self_attn.v_proj": ColwiseParallel(),
+    "self_attn.q_norm": OfHeads(),
+    "self_attn.k_norm": OfHeads(),
     "self_attn.o_proj": RowwiseParallel(),
     "post_attention_layernorm": Whole(),
     "mlp": PrepareModuleInput(input_layouts=(Replicate(),), desired_input_layouts=(Replicate(),)),
@@ -54,7 +68,7 @@ BLOCK: dict[str, ParallelStyle] = {
 
 
 def cut_tensors(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Cut a Llama's weights over a mesh of one dimension; raise UserError for a model with others than a Llama's."""
+    """Cut a model's weights over a mesh of one dimension; raise UserError for blocks that are not like Llama's."""
     trunk, head = model.get_submodule("model"), model.get_submodule("lm_head")
     table = trunk.get_submodule("embed_tokens")
     tied = getattr(table, "weight", None) is getattr(head, "weight", None)
@@ -74,7 +88,7 @@ def cut_tensors(model: nn.Module, mesh: DeviceMesh) -> None:
         _cut_rows(head, mesh)
     for name, weight in model.named_parameters():
         if not isinstance(weight, DTensor):
-            raise UserError(f"{DEGREE}: {mesh.size()}, and {name} is of no Llama; set it to 1")
+            raise UserError(f"{DEGREE}: {mesh.size()}, and {name} is of no block like Llama's; set it to 1")
         weight.register_hook(partial(_as_cut, weight.placements))
 
 
@@ -94,7 +108,7 @@ def _cut_rows(module: nn.Module, mesh: DeviceMesh) -> None:
 
 
 def _as_cut(placements: tuple[Placement, ...], gradient: DTensor) -> DTensor:
-    """Return a gradient cut as its weight is: that of looked-up vectors comes as each process's summand."""
+    """Return a gradient cut as its weight is: that of looked-up vectors and of heads' norms comes in summands."""
     return gradient.redistribute(placements=placements)
 
 
@@ -108,6 +122,10 @@ def _has(module: nn.Module, name: str) -> bool:
 
 def _as_copies(module: nn.Module, inputs: tuple[Tensor, ...], mesh: DeviceMesh) -> DTensor:
     return DTensor.from_local(inputs[0], mesh, [Replicate()], run_check=False)
+
+
+def _as_heads(module: nn.Module, inputs: tuple[Tensor, ...], mesh: DeviceMesh) -> DTensor:
+    return DTensor.from_local(inputs[0], mesh, [Shard(2)], run_check=False)
 
 
 def _as_plain(module: nn.Module, outputs: DTensor, mesh: DeviceMesh) -> Tensor:

@@ -17,7 +17,7 @@ from pipelines.finetuning.chat import default_template
 from pipelines.finetuning.contract import check
 from pipelines.finetuning.publishing import publish
 from pipelines.models.build import build
-from pipelines.models.sizes import count_parameters
+from pipelines.models.counting import count_parameters
 from pipelines.tokens.digest import tokenizer_digest
 
 SPECIAL = ("<|bos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")

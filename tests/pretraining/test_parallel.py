@@ -159,6 +159,15 @@ def test_a_state_in_host_memory_trains_the_same(mesh: Mesh, ranks: Ranks, alone:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mesh", [TENSOR_AND_SHARDS, (2, 1, 1, 2)], ids=str)
+def test_qwen3_is_cut_as_well(mesh: Mesh, ranks: Ranks, tmp_path: Path) -> None:
+    qwen = {"architecture": "qwen3", "micro_batch": 1}
+    assert ranks.train(tmp_path / "one", config=qwen) == [0]
+    assert ranks.train(tmp_path / "four", mesh, config=qwen) == [0] * 4
+    assert_same_run(tmp_path / "one", tmp_path / "four")
+
+
+@pytest.mark.slow
 def test_muon_trains_the_same_on_shares_of_a_matrix(ranks: Ranks, tmp_path: Path) -> None:
     muon = {"optimizer": "muon", "max_steps": 6}
     assert ranks.train(tmp_path / "one", config=muon) == [0]
@@ -239,11 +248,11 @@ REFUSED = {
     },
     "processes: 4 does not divide by 3": {"processes": 4, "data_parallel_replicate_degree": 3},
     "data_parallel_shard_degree: 0 is no degree": {"data_parallel_shard_degree": 0},
-    "global_batch 4 does not divide by parallel's data_parallel degrees' product 3; 2 would": {"processes": 3},
-    "4 attention heads, which does not divide by parallel's tensor_parallel_degree 3": {
+    "global_batch 4: no multiple of parallel's data_parallel degrees' product 3; 2 would do": {"processes": 3},
+    "the size's 4 attention heads: no multiple of parallel's tensor_parallel_degree 3; 2 would do": {
         "processes": 3, "tensor_parallel_degree": 3,
     },
-    "4 layers, which does not divide by parallel's pipeline_parallel_degree 3": {
+    "the size's 4 layers: no multiple of parallel's pipeline_parallel_degree 3": {
         "processes": 3, "pipeline_parallel_degree": 3,
     },
     "micro_batch 2 cuts the 1 sequences of a pipeline into 0.5 parts": {"processes": 8, "pipeline_parallel_degree": 2},
@@ -258,6 +267,12 @@ REFUSED = {
 def test_a_mesh_that_cannot_work_is_refused_before_anything_starts(said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         PretrainConfig.model_validate({**CONFIG.model_dump(), "parallel": REFUSED[said]})
+
+
+def test_a_mixture_of_experts_is_refused_in_stages_and_cut_blocks() -> None:
+    for mesh in (TENSOR, PIPELINE):
+        with pytest.raises(ValidationError, match=r"architecture 'mixtral' is not cut by .* set both to 1"):
+            PretrainConfig.model_validate({**CONFIG.model_dump(), "architecture": "mixtral", "parallel": spread(mesh)})
 
 
 def test_fp8_is_refused_on_cut_matrices() -> None:

@@ -19,7 +19,7 @@ from pipelines.artifacts.run import Planner
 from pipelines.artifacts.store import Store
 from pipelines.artifacts.work import Progress, read_progress
 from pipelines.finetuning.contract import check
-from pipelines.models.sizes import count_parameters
+from pipelines.models.counting import count_parameters
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
 from pipelines.products import full
 from pipelines.recipes import smoke

@@ -1,0 +1,133 @@
+"""Every architecture learns 64 documents by heart, and ends in the same bytes when it was killed on the way."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.run import Planner
+from pipelines.artifacts.store import Store
+from pipelines.models.architectures import ARCHITECTURES
+from pipelines.pretraining.pretrain import PretrainConfig, pretrain
+from pipelines.products import post_train
+from pipelines.products import pretrain as pretrain_product
+from pipelines.recipes import smoke
+from pipelines.settings import with_settings
+from tests.pretraining.conftest import Inputs, write_split, write_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+Kill = Callable[[PretrainConfig, Path, int], None]
+WAYS = list(ARCHITECTURES)
+
+
+def config(way: str, **changes: object) -> PretrainConfig:
+    return PretrainConfig(
+        size="tiny",
+        architecture=way,
+        sequence_length=32,
+        global_batch=16,
+        micro_batch=16,
+        warmup_steps=2,
+        lr=5e-3,
+        heldout_every=100,
+        checkpoint_every=100,
+        heldout_sequences=8,
+        trackers=(),
+    ).model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """64 documents, which are held out as well: what is asked is to know them."""
+    folder = tmp_path_factory.mktemp("documents")
+    write_tokenizer(folder / "tokenizer")
+    things = ("mill", "sack", "river", "stone", "wheel", "grain", "flour", "baker")
+    texts = [f"the {one} has a {other}." for one in things for other in things]
+    write_split(folder / "train", texts, folder / "tokenizer")
+    write_split(folder / "heldout", texts, folder / "tokenizer")
+    return Inputs(folder / "train", folder / "heldout", folder / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def kill(documents: Inputs) -> Iterator[Kill]:
+    """Trains in another process, which SIGKILL ends before it takes the step."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.pretraining.killed"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+    def train(config: PretrainConfig, out: Path, step: int) -> None:
+        assert process.stdin and process.stdout
+        job = {"config": config.model_dump_json(), "out": str(out), "step": str(step)}
+        named = {name: str(path) for name, path in documents.named().items()}
+        process.stdin.write(json.dumps(job | named) + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "9\n"
+
+    yield train
+    assert process.stdin and process.stdout
+    process.stdin.close()
+    process.wait(timeout=30)
+    process.stdout.close()
+
+
+def published(out: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest()
+        for name in ("model", "state", "curve")
+        for path in sorted((out / name).rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_64_documents_are_learnt_by_heart(way: str, documents: Inputs, tmp_path: Path) -> None:
+    metrics = pretrain(config(way, max_steps=100), **documents.named(), out=tmp_path)
+    assert metrics["heldout_loss"] < 0.6, "a byte takes 5.6 nats at first, and what the text itself leaves open is .35"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_run_killed_on_the_way_ends_in_the_same_bytes(
+    way: str, documents: Inputs, kill: Kill, tmp_path: Path
+) -> None:
+    short = config(way, max_steps=5, checkpoint_every=2)
+    pretrain(short, **documents.named(), out=tmp_path / "calm")
+    kill(short, tmp_path / "killed", 3)
+    assert not (tmp_path / "killed" / "model").exists()
+    pretrain(short, **documents.named(), out=tmp_path / "killed")
+    assert published(tmp_path / "killed") == published(tmp_path / "calm")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"attention_dropout": 0.1}, r"attention_dropout: 0\.1 has no effect in 'gpt2'; set it to 0"),
+        ({"dtype": "fp8"}, r"dtype: 'fp8' is for matrices without biases"),
+    ],
+)
+def test_what_an_architecture_cannot_do_is_said_when_a_run_is_planned(
+    changes: dict[str, object], said: str, tmp_path: Path
+) -> None:
+    wrong = smoke().model_copy(update={"pretrain": config("gpt2", **changes)})
+    with pytest.raises(UserError, match=said):
+        pretrain_product(wrong, Planner(Store(tmp_path)))
+
+
+def test_an_unknown_architecture_is_one_line_with_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"pretrain\.architecture: 'gtp2': .*did you mean 'gpt2'\?"):
+        with_settings(smoke(), {"pretrain.architecture": "gtp2"})
+
+
+def test_what_an_architecture_cannot_go_on_to_is_said_when_a_run_is_planned(tmp_path: Path) -> None:
+    other = with_settings(smoke(), {"pretrain.architecture": "qwen3"})
+    pretrain_product(other, Planner(Store(tmp_path)))
+    with pytest.raises(UserError, match=r"'qwen3' is trained and scored and goes no further; take the flow 'pretrain'"):
+        post_train(other, Planner(Store(tmp_path)))
