@@ -42,6 +42,9 @@ class ParallelConfig(StageConfig):
         1, ge=1, le=64, description="Parts that each block's matrices and the vocabulary are cut into."
     )
     pipeline_parallel_degree: int = Field(1, ge=1, le=1024, description="Stages that the blocks are dealt out to.")
+    expert_parallel_degree: int = Field(
+        1, ge=1, le=1024, description="Shards that a mixture's experts are dealt out to: 1, or all shards."
+    )
     cpu_offload: bool = Field(
         False, description="Keep weights, gradients and optimizer state in host memory, and step there."
     )
@@ -101,6 +104,14 @@ class ParallelConfig(StageConfig):
                 f"processes: {self.processes} and the degrees of the mesh multiply to {known} ({named}); "
                 f"set processes to {known}, or data_parallel_shard_degree to -1"
             )
+        if self.expert_parallel_degree not in (1, self.shards) or (
+            self.expert_parallel_degree > 1 and (self.data_parallel_replicate_degree > 1 or self.cpu_offload)
+        ):
+            raise ValueError(
+                f"expert_parallel_degree: {self.expert_parallel_degree} with {self.shards} shards of "
+                f"{self.data_parallel_replicate_degree} copies; set it to 1, or to the shards of one copy that is not "
+                "offloaded"
+            )
         if self.processes % self.nodes:
             raise ValueError(
                 f"nodes: {self.nodes} do not get equally many of {self.processes} processes; change one of them"
@@ -132,6 +143,12 @@ def check_fit(parallel: ParallelConfig, row: Architecture, size: Size, config: L
         if count % degree:
             fits = max(number for number in range(1, degree) if count % number == 0)
             raise ValueError(f"{what}: no multiple of parallel's {kind} {degree}; {fits} would do")
+    experts, dealt = row.experts.number if row.experts else 1, parallel.expert_parallel_degree
+    if experts % dealt:
+        raise ValueError(
+            f"architecture {row.model_type!r} has {experts} experts in a block, which expert_parallel_degree {dealt} "
+            "does not divide; set it to 1"
+        )
     if tensor > 1 and config.dtype == "fp8":
         raise ValueError("dtype 'fp8' is not computed on matrices that tensor_parallel_degree cuts; use 'bf16'")
     rows = config.global_batch // data

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,8 @@ from pipelines.pretraining.sharding import held, whole
 from pipelines.pretraining.spreading import SpreadLoss, shard, stand_in
 from pipelines.pretraining.tensor_parallel import cut_tensors
 from pipelines.pretraining.world import World
+
+Mark = float | torch.cuda.Event
 
 
 @runtime_checkable
@@ -92,25 +94,28 @@ class Stage(nn.Module):
 
 
 class TimedStage(PipelineStage):
-    """A stage that counts the time it computes."""
+    """A stage that notes when it computes, on the device's own clock."""
 
-    seconds = 0.0
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.spans: list[tuple[Mark, Mark]] = []
 
     def forward_one_chunk(self, *arguments: Any, **named: Any) -> Any:
         """Return what the stage makes of a micro-batch."""
-        with self._counting():
+        with self.noting():
             return super().forward_one_chunk(*arguments, **named)
 
     def backward_one_chunk(self, *arguments: Any, **named: Any) -> None:
         """Take a micro-batch's gradients."""
-        with self._counting():
+        with self.noting():
             super().backward_one_chunk(*arguments, **named)
 
     @contextmanager
-    def _counting(self) -> Iterator[None]:
-        start = _now(self.device)
+    def noting(self) -> Iterator[None]:
+        """Note when the block began and ended; nothing waits for the device."""
+        start = _mark(self.device)
         yield
-        self.seconds += _now(self.device) - start
+        self.spans.append((start, _mark(self.device)))
 
 
 class PipelinedLoss(SpreadLoss):
@@ -146,7 +151,7 @@ class PipelinedLoss(SpreadLoss):
             group=self.group,
         )
         self.schedule = Schedule1F1B(self.stage, self.micro_batches, self._over_count, scale_grads=False)
-        self.count, self.scale, self.seconds = torch.ones(()), 1.0, 0.0
+        self.count, self.scale = torch.ones(()), 1.0
         self.losses: list[Tensor] = []
 
     @property
@@ -156,22 +161,22 @@ class PipelinedLoss(SpreadLoss):
 
     def backward(self, inputs: Tensor, targets: Tensor, count: Tensor, scale: float, *, last: bool) -> Tensor:
         """Add the gradients of a step's rows, in micro-batches; return their loss, 0 but in the last stage."""
-        self.count, self.scale, self.losses, self.stage.seconds = count, scale, [], 0.0
-        start = _now(self.stage.device)
-        self.schedule.step(
-            *(() if self.number else (inputs,)),
-            target=targets if self.is_last else None,
-            return_outputs=False,
-            inputs=inputs,
-            targets=targets,
-        )
-        self.seconds = _now(self.stage.device) - start
+        self.count, self.scale, self.losses, self.stage.spans = count, scale, [], []
+        with self.stage.noting():
+            self.schedule.step(
+                *(() if self.number else (inputs,)),
+                target=targets if self.is_last else None,
+                return_outputs=False,
+                inputs=inputs,
+                targets=targets,
+            )
         self._add_up_ends()
         return torch.stack(self.losses).sum() if self.losses else count.new_zeros((), dtype=torch.float32)
 
     def figures(self) -> Row:
         """Return the share of the last step in which a stage waited, the mean over all, and what the schedule costs."""
-        idle = self.world.total(torch.tensor(1 - self.stage.seconds / self.seconds, dtype=torch.float64))
+        *computing, step = (_seconds(*span) for span in self.stage.spans)
+        idle = self.world.total(torch.tensor(1 - sum(computing) / step, dtype=torch.float64))
         ideal = (self.stages - 1) / (self.micro_batches + self.stages - 1)
         return {"bubble_share": float(idle) / self.world.size, "bubble_share_of_schedule": ideal}
 
@@ -238,8 +243,18 @@ def _ends(mesh: DeviceMesh) -> dist.ProcessGroup | None:
     return found[0]
 
 
-def _now(device: torch.device) -> float:
-    """Return the time when the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.monotonic()
+def _mark(device: torch.device) -> Mark:
+    """Return this moment on the device's clock."""
+    if device.type == "cpu":
+        return time.monotonic()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def _seconds(start: Mark, end: Mark) -> float:
+    """Return the time between two moments; a GPU must have come to the second one."""
+    if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1000
+    return cast(float, end) - cast(float, start)

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.artifacts.curve import Row
 from pipelines.models.parts import blocks, output_vectors
+from pipelines.pretraining.expert_parallel import deal_out_experts
 from pipelines.pretraining.precision import arithmetic
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.sharding import whole
@@ -106,8 +107,10 @@ def stand_in(trunk: Callable[..., Any], output_vectors: Tensor) -> Any:
 def shard(module: nn.Module, model: nn.Module, world: World, config: LoopConfig) -> None:
     """Share the weights of a module, in which `model` is, out over its copy's processes, block by block (FSDP2)."""
     offload = CPUOffloadPolicy(pin_memory=config.device == "cuda") if world.parallel.cpu_offload else OffloadPolicy()
+    mesh = _data_mesh(world)
+    dealt = deal_out_experts(model, mesh) if world.parallel.expert_parallel_degree > 1 else set()
     for part in (*blocks(model), module):
-        fully_shard(part, mesh=_data_mesh(world), offload_policy=offload)
+        fully_shard(part, mesh=mesh, offload_policy=offload, ignored_params=dealt)
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.set_gradient_divide_factor(1.0)

@@ -167,6 +167,23 @@ def test_qwen3_is_cut_as_well(mesh: Mesh, ranks: Ranks, tmp_path: Path) -> None:
     assert_same_run(tmp_path / "one", tmp_path / "four")
 
 
+@pytest.mark.parametrize(
+    ("architecture", "shards"), [("mixtral", 2), pytest.param("qwen3_moe", 4, marks=pytest.mark.slow)]
+)
+def test_experts_dealt_out_to_shards_learn_the_same(
+    architecture: str, shards: int, ranks: Ranks, tmp_path: Path
+) -> None:
+    mixture = {"architecture": architecture, "micro_batch": 1}
+    parallel = {**spread((1, 1, shards, 1)), "expert_parallel_degree": shards}
+    assert ranks.train(tmp_path / "one", config=mixture) == [0]
+    assert ranks.train(tmp_path / "dealt", config={**mixture, "parallel": parallel}) == [0] * shards
+    assert_same_run(tmp_path / "one", tmp_path / "dealt")
+    whole = json.loads((tmp_path / "one" / "told-0.json").read_text())
+    for number in range(shards):
+        told = json.loads((tmp_path / "dealt" / f"told-{number}.json").read_text())
+        assert max(told["bytes"] / whole["bytes"], told["optimizer_bytes"] / whole["optimizer_bytes"]) < 1.05 / shards
+
+
 @pytest.mark.slow
 def test_muon_trains_the_same_on_shares_of_a_matrix(ranks: Ranks, tmp_path: Path) -> None:
     muon = {"optimizer": "muon", "max_steps": 6}
@@ -256,6 +273,8 @@ REFUSED = {
         "processes": 3, "pipeline_parallel_degree": 3,
     },
     "micro_batch 2 cuts the 1 sequences of a pipeline into 0.5 parts": {"processes": 8, "pipeline_parallel_degree": 2},
+    "expert_parallel_degree: 3 with 4 shards": {"processes": 4, "expert_parallel_degree": 3},
+    "architecture 'llama' has 1 experts in a block": {"processes": 4, "expert_parallel_degree": 4},
     "nodes: 2 do not get equally many of 3 processes": {
         "processes": 3, "nodes": 2, "rendezvous_endpoint": "node-0:29500",
     },
