@@ -1,30 +1,45 @@
-"""The process that starts the ranks of a run by torchrun's launcher and ends them all when one fails."""
+"""The process that starts this node's ranks of a run by torchrun's launcher and ends them all when one fails.
+
+On a run of several nodes the first one's is started by the stage, and each other's by hand, on the same store:
+`python -m pipelines.pretraining.agent FOLDER`, with the folder that the first one says.
+"""
 
 import json
+import os
+import socket
 import sys
-import uuid
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError, RendezvousTimeoutError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from pipelines.pretraining.launch import GRACE_SECONDS
+from pipelines.pretraining.mesh import ParallelConfig
+
+LOOPBACK = ("lo", "lo0")
+HERE = ("127.0.0.1", "localhost")
 
 
 def main(where: str) -> None:
     """Run the job of a folder in as many processes as its config says; write how they ended where one failed."""
     folder = Path(where)
-    processes = json.loads((folder / "job.json").read_text())["config"]["parallel"]["processes"]
+    job = json.loads((folder / "job.json").read_text())
+    parallel = ParallelConfig.model_validate(job["config"]["parallel"])
+    endpoint = parallel.rendezvous_endpoint
+    inside = endpoint is None or endpoint.split(":")[0] in HERE
+    if inside:
+        _stay_inside()
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
+        min_nodes=parallel.nodes,
+        max_nodes=parallel.nodes,
+        nproc_per_node=parallel.processes // parallel.nodes,
+        run_id=job["run"],
         rdzv_backend="c10d",
-        rdzv_endpoint=str(folder / "rendezvous"),
-        rdzv_configs={"store_type": "file"},
-        local_addr="127.0.0.1",
+        rdzv_endpoint=endpoint or str(folder / "rendezvous"),
+        rdzv_configs={} if endpoint else {"store_type": "file"},
+        local_addr=HERE[0] if inside else None,
         max_restarts=0,
         shutdown_timeout=round(GRACE_SECONDS),
     )
@@ -33,7 +48,22 @@ def main(where: str) -> None:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        (folder / "ended.txt").write_text(f"process {rank} of {processes}: {failure.message}")
+        (folder / "ended.txt").write_text(f"process {rank} of {parallel.processes}: {failure.message}")
+        sys.exit(1)
+    except (RendezvousTimeoutError, RendezvousConnectionError) as error:
+        met = f"the agents of {parallel.nodes} nodes did not all meet at {endpoint}: {error}"
+        (folder / "ended.txt").write_text(f"{met}; start one on each, and see that all reach that port")
         sys.exit(1)
     except SignalException as asked:
         sys.exit(128 + asked.sigval)
+
+
+def _stay_inside() -> None:
+    """Have the processes talk over the loopback interface."""
+    loopback = next((name for _, name in socket.if_nameindex() if name in LOOPBACK), None)
+    if loopback:
+        os.environ["GLOO_SOCKET_IFNAME"] = loopback
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

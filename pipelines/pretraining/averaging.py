@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.sharding import placed
+from pipelines.pretraining.sharding import held, placed
 
 AVERAGE, BEST = "average:", "best:"
 UPDATES = AVERAGE + "updates"
@@ -46,7 +46,8 @@ class Averages:
         share = self._share(step)
         if share:
             names, weights = zip(*self.model.named_parameters(), strict=True)
-            torch._foreach_lerp_([self.held[AVERAGE + name] for name in names], list(weights), share)
+            averages = [held(self.held[AVERAGE + name]) for name in names]
+            torch._foreach_lerp_(averages, [held(weight) for weight in weights], share)
 
     def _share(self, step: int) -> float:
         """Count the weights after a step if they enter, and return which share of the average they become."""
@@ -74,9 +75,12 @@ class Averages:
         weights = dict(self.model.named_parameters())
         for name in tensors:
             if prefix and name.startswith(prefix):
-                held = tensors[name]
+                copy = tensors[name]
                 weight = weights.get(name.removeprefix(prefix))
-                self.held[name] = held.clone() if weight is None else placed(held, weight.detach()).clone()
+                if weight is not None:
+                    self.held[name] = placed(copy, weight.detach()).clone()
+                elif name == UPDATES:
+                    self.held[name] = copy.clone()
 
     @torch.no_grad()
     def into_model(self) -> None:

@@ -13,6 +13,7 @@ from pipelines.artifacts.stage import Metrics
 from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.build import build
 from pipelines.models.counting import count_parameters, flops_per_token
+from pipelines.pretraining.averaging import Averages
 from pipelines.pretraining.combination import check_combination
 from pipelines.pretraining.continuing import first_sample, read_state, run_facts, write_state
 from pipelines.pretraining.corruption import Corruption, MaskedTokens
@@ -26,7 +27,6 @@ from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.pretraining.publish import publish_base
 from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine
 from pipelines.pretraining.rng import seed_all
-from pipelines.pretraining.saving import gathered
 from pipelines.pretraining.world import ALONE, World
 from pipelines.tokens.loader import Samples, TokenShards
 from pipelines.tokens.mixing import Corpus, Mixture, seed_of
@@ -102,8 +102,11 @@ class NextToken:
 
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy."""
-        positions = document_positions(inputs) if self.document_mask else None
-        return causal_cross_entropy(model, inputs, targets, positions, self.experts)
+        return causal_cross_entropy(model, inputs, targets, self.positions(inputs), self.experts)
+
+    def positions(self, inputs: Tensor) -> Tensor | None:
+        """Return each token's place in its document where documents do not see each other."""
+        return document_positions(inputs) if self.document_mask else None
 
     def figures(self, world: World) -> Row:
         """Return how evenly the experts of a mixture were used since the last call."""
@@ -181,16 +184,16 @@ def train_base(
     if state is not None:
         loop.load(state)
     loop.run()
-    final = gathered(loop.snapshot(), world)
+    final = loop.whole()
     if world.first:
         write_state(out / "state", final, facts, objective.next_sample(loop.position.batch))
         write_curve(out, loop.position.curve)
-    loop.choose_weights()
-    chosen = gathered(loop.snapshot(), world).tensors["model"]
-    if world.first:
-        if world.shards > 1:  # the loop's model holds this process's rows only
+        if world.mesh is not None:  # the loop's model holds this process's part only
             model = _built(config, shards.vocab_size)
-            model.load_state_dict(dict(chosen), strict=False)
+            model.load_state_dict(dict(final.tensors["model"]), strict=False)
+        averages = Averages(model, config)
+        averages.load(final.tensors["averages"])
+        averages.into_model()
         publish_base(model, tokenizer, out / "model")
     return {
         "parameters": float(

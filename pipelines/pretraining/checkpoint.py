@@ -1,7 +1,7 @@
 """The files of a checkpoint: safetensors and JSON with their digests, in one part or in one a process.
 
 The tensor files are laid out as torch's distributed checkpoints in safetensors are (`DCP_SHARDING_INFO` in the header
-says at which row a part begins), so its HuggingFaceStorageReader reads them; nothing is a pickle.
+says where a part begins), so its HuggingFaceStorageReader reads them; nothing is a pickle.
 """
 
 import json
@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,6 +23,7 @@ FACTS, CURVE = "state.json", "curve.jsonl"
 OFFSETS = "DCP_SHARDING_INFO"
 
 Tensors = Mapping[str, Tensor]
+Offset = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -57,23 +57,20 @@ class DamagedCheckpoint(Exception):
 
 
 def write_files(
-    folder: Path, snapshot: Snapshot, part: Part = WHOLE, first_rows: Mapping[str, Mapping[str, int]] | None = None
+    folder: Path, snapshot: Snapshot, part: Part = WHOLE, offsets: Mapping[str, Mapping[str, Offset]] | None = None
 ) -> None:
     """Write a part's files, each flushed to the disk, and last their digests.
 
-    `first_rows` says of each group's tensors at which row of the whole they begin; those not named begin at the first.
+    `offsets` says of each group's tensors where in the whole they begin; those not named begin at its beginning.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for group, tensors in snapshot.tensors.items():
         metadata = {"format": "pt"}
         if part.of > 1:
-            starts = (first_rows or {}).get(group, {})
-            rows = {
-                name: {"saved_offsets": [starts.get(name, 0), *[0] * (tensor.ndim - 1)][: tensor.ndim]}
-                for name, tensor in tensors.items()
-            }
-            metadata[OFFSETS] = json.dumps(rows, sort_keys=True)
+            known = (offsets or {}).get(group, {})
+            starts = {name: {"saved_offsets": known.get(name, (0,) * tensor.ndim)} for name, tensor in tensors.items()}
+            metadata[OFFSETS] = json.dumps(starts, sort_keys=True)
         names.append(part.name(group, ".safetensors"))
         ordered = {name: tensors[name].detach().contiguous() for name in sorted(tensors)}
         save_file(ordered, folder / names[-1], metadata=metadata)
@@ -109,15 +106,15 @@ def read_files(folder: Path) -> Snapshot:
 
     Raises DamagedCheckpoint where it cannot be read; `check_files` finds the rest of what may be wrong.
     """
-    groups: dict[str, dict[str, list[tuple[int, Path]]]] = {}
+    groups: dict[str, dict[str, dict[Offset, Path]]] = {}
     try:
         for path in sorted(folder.glob("*.safetensors")):
             group = groups.setdefault(path.stem.partition("-")[0], {})
             with safe_open(path, framework="pt") as file:
                 offsets = json.loads((file.metadata() or {}).get(OFFSETS, "{}"))
                 for name in file.keys():  # noqa: SIM118 - a file of tensors is no mapping
-                    start = (offsets.get(name, {}).get("saved_offsets") or [0])[0]
-                    group.setdefault(name, []).append((start, path))
+                    start = tuple(offsets.get(name, {}).get("saved_offsets", ()))
+                    group.setdefault(name, {}).setdefault(start, path)
         facts = json.loads((folder / FACTS).read_text())
         curve = [json.loads(line) for line in (folder / CURVE).read_text().splitlines()]
     except (OSError, ValueError, AttributeError, SafetensorError) as error:
@@ -126,20 +123,29 @@ def read_files(folder: Path) -> Snapshot:
 
 
 class _Stored(Mapping[str, Tensor]):
-    """The tensors of a group, each put together from its rows in the parts when it is asked for."""
+    """The tensors of a group, each put together from its pieces in the parts when it is asked for."""
 
-    def __init__(self, parts: dict[str, list[tuple[int, Path]]]) -> None:
+    def __init__(self, parts: dict[str, dict[Offset, Path]]) -> None:
         self.parts = parts
 
     def __getitem__(self, name: str) -> Tensor:
-        pieces = []
-        for _, path in sorted(self.parts[name]):
+        pieces = {}
+        for start, path in self.parts[name].items():
             with safe_open(path, framework="pt") as file:
-                pieces.append(file.get_tensor(name))
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+                pieces[start] = file.get_tensor(name)
+        return next(iter(pieces.values())) if len(pieces) == 1 else _put_together(pieces)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.parts)
 
     def __len__(self) -> int:
         return len(self.parts)
+
+
+def _put_together(pieces: Mapping[Offset, Tensor]) -> Tensor:
+    """Return the tensor whose pieces begin at these places."""
+    ends = [[at + size for at, size in zip(start, piece.shape, strict=True)] for start, piece in pieces.items()]
+    found = next(iter(pieces.values())).new_empty([max(sizes) for sizes in zip(*ends, strict=True)])
+    for start, piece in pieces.items():
+        found[tuple(slice(at, at + size) for at, size in zip(start, piece.shape, strict=True))] = piece
+    return found

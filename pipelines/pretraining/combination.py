@@ -26,6 +26,11 @@ def check_combination(config: PretrainConfig) -> None:
             f"pretrain.attention: {config.attention!r} sees only what stands before a token and the objective is "
             f"{objective!r}; set attention to 'sdpa'"
         )
+    if objective != "causal" and config.optimizer == "sophia":
+        raise UserError(
+            f"pretrain.optimizer: 'sophia' draws next tokens from the model and the objective is {objective!r}; set "
+            "optimizer to 'adamw'"
+        )
     if config.options != PLAIN and config.architecture not in FITTING:
         raise UserError(
             f"pretrain.options: they are made for {' and '.join(FITTING)} and architecture is "

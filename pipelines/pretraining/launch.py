@@ -1,11 +1,12 @@
-"""Training in several processes of this machine: started by torchrun's agent, ended with this process."""
+"""Training in several processes: started by torchrun's agent, ended with this process."""
 
 import json
+import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,26 +18,34 @@ from pipelines.pretraining.optimizer import check_optimizer
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.pretraining.stopping import stop_on_sigterm
 
+logger = logging.getLogger(__name__)
+
 PACKAGES = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 120.0
 """What the processes have to save and stop when they are asked to, after which they are killed."""
-LOOPBACK = ("lo", "lo0")
 
 
 def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Metrics:
     """Return the figures of a run in `config.parallel.processes` processes.
 
-    They meet through files in the work directory and talk over the loopback interface, at ports that the kernel gives:
-    several runs never clash. SIGTERM to this process reaches them, and they save and stop; when this process is gone,
-    however it went, so are they. Raises what the first process that failed raised.
+    On one node they meet through files in the work directory and talk over the loopback interface, at ports that the
+    kernel gives: several runs never clash. On several nodes, which share the store, the agents meet at the config's
+    `rendezvous_endpoint`; those of the others are started there. SIGTERM to this process reaches them, and they save
+    and stop; when this process is gone, however it went, so are they. Raises what the first process that failed raised.
     """
-    check_division(config)
-    check_optimizer(config, cut=config.parallel.mode == "fsdp")
+    parallel = config.parallel
+    check_optimizer(config, cut=parallel.cuts_weights, sampling=not parallel.cuts_model)
     folder = progress_dir(out) / "processes"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     job = {"config": config.model_dump(mode="json"), "inputs": {name: str(path) for name, path in inputs.items()}}
-    (folder / "job.json").write_text(json.dumps({**job, "out": str(out)}))
+    (folder / "job.json").write_text(json.dumps({**job, "out": str(out), "run": uuid.uuid4().hex}))
+    if config.parallel.nodes > 1:
+        logger.info(
+            "pretrain: waits at %s for the agents of %d nodes; start on each of the others: "
+            "python -m pipelines.pretraining.agent %s",
+            config.parallel.rendezvous_endpoint, config.parallel.nodes, folder,
+        )  # fmt: skip
     with stop_on_sigterm() as stop:
         agent = subprocess.Popen(
             [sys.executable, "-m", "pipelines.artifacts.guard", "pipelines.pretraining.agent", str(folder)],
@@ -56,23 +65,12 @@ def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Met
     return _result(folder)
 
 
-def check_division(config: PretrainConfig) -> None:
-    """Raise UserError unless each process gets equally many rows of a batch."""
-    if config.global_batch % config.parallel.processes:
-        raise UserError(
-            f"pretrain.global_batch: {config.global_batch} does not divide by the {config.parallel.processes} of "
-            "parallel.processes; change one of them"
-        )
-
-
 def _environment() -> dict[str, str]:
-    loopback = next((name for _, name in socket.if_nameindex() if name in LOOPBACK), None)
     known = os.environ.get("PYTHONPATH")
     return {
         **os.environ,
         "PYTHONPATH": f"{PACKAGES}{os.pathsep}{known}" if known else str(PACKAGES),
         "PYTHONSAFEPATH": "1",  # else a file of the current folder could stand for a library
-        **({"GLOO_SOCKET_IFNAME": loopback} if loopback else {}),
     }
 
 

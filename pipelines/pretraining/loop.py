@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipelines.artifacts.curve import Row, finite
-from pipelines.artifacts.errors import StageFailed
+from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
 from pipelines.pretraining.averaging import Averages
@@ -24,6 +24,7 @@ from pipelines.pretraining.machine import write_machine
 from pipelines.pretraining.monitor import Monitor
 from pipelines.pretraining.optimizer import build_optimizers, check_optimizer, load_optimizer_tensors
 from pipelines.pretraining.optimizer import optimizer_tensors as tensors_of
+from pipelines.pretraining.pipelining import PipelinedLoss, Staged
 from pipelines.pretraining.position import Position
 from pipelines.pretraining.precision import LossScale, arithmetic, prepare
 from pipelines.pretraining.ready import check_same_run
@@ -77,13 +78,19 @@ class Loop:
     def __init__(
         self, model: nn.Module, objective: Objective, config: LoopConfig, out: Path, world: World = ALONE
     ) -> None:
-        check_optimizer(config, cut=world.shards > 1, sampling=isinstance(objective, Sampling))
+        samples = isinstance(objective, Sampling) and not world.parallel.cuts_model
+        check_optimizer(config, cut=world.parallel.cuts_weights, sampling=samples)
         self.model, self.objective, self.config, self.world = model.to(config.device), objective, config, world
         self.out, self.log = out, out / "log" if world.first else progress_dir(out) / f"log-{world.rank}"
         prepare(model, config)
         if is_compiled(config, model):
             compile_blocks(model)
-        self.loss = SpreadLoss(self.model, objective.loss, world, config.device)
+        if world.parallel.pipeline_parallel_degree == 1:
+            self.loss = SpreadLoss(self.model, objective.loss, world, config)
+        elif isinstance(objective, Staged):
+            self.loss = PipelinedLoss(self.model, objective, world, config)
+        else:
+            raise UserError("pretrain.parallel.pipeline_parallel_degree: this objective has no stages; set it to 1")
         self.optimizers: list[Optimizer] = build_optimizers(model, config)
         self.step = TrainingStep(model, self.optimizers, self.loss, config, world)
         self.curvature = Curvature(self.step, objective)
@@ -154,6 +161,20 @@ class Loop:
         }
         facts |= {"loss_scale": asdict(self.step.scale), "run": self.objective.fingerprint}
         return Snapshot(tensors, facts, position.curve)
+
+    def whole(self) -> Snapshot:
+        """Return the state after the last step with whole tensors in host memory; every process must ask.
+
+        What several processes hold in parts comes from the checkpoint that they have just written together.
+        """
+        if self.world.mesh is None:
+            own = self.snapshot()
+            groups = {group: {name: at.cpu() for name, at in held.items()} for group, held in own.tensors.items()}
+            return Snapshot(groups, own.facts, own.curve)
+        newest = self.checkpoints.newest()
+        if newest is None or newest.facts["step"] != self.position.step:
+            raise StageFailed(f"{self.objective.stage}: the checkpoint after the last step is damaged; run again")
+        return newest
 
     def figures(self) -> Row:
         """Return the counters and the last value of each figure of the curve."""
@@ -236,6 +257,7 @@ class Loop:
             taken = self.step.gradients(inputs, targets, lambda: self.world.any(stop.made))
         if taken is None:
             return None
+        self.monitor.note(position.step + 1, self.loss.figures)
         row: Row = {"step": position.step + 1}
         answer = self.watch.judge(taken, batch, position, lr)
         if answer is Answer.REWIND:
@@ -267,8 +289,13 @@ class Loop:
     def _measure(self) -> Row:
         """Return the figures on held-out text that are finite, and see what they mean for the run."""
         self.model.eval()
-        with torch.no_grad(), arithmetic(self.config), self.monitor.waiting("heldout"), self.loss.measuring():
-            measured = self.objective.measure(self.model)
+        with (
+            torch.no_grad(),
+            arithmetic(self.config),
+            self.monitor.waiting("heldout"),
+            self.loss.measuring() as model,
+        ):
+            measured = self.objective.measure(model)
         measured = dict(zip(measured, self.world.said_by_first(list(measured.values())), strict=True))
         if "heldout_loss" in measured and note_heldout(self.position, measured["heldout_loss"], self.config.patience):
             self.averages.keep_best()

@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from pipelines.models.parts import output_vectors
+from pipelines.pretraining.cut_vocabulary import cut_cross_entropy
 from pipelines.pretraining.experts import ExpertUse
 from pipelines.tokens.special import PAD as PAD_TOKEN
 from pipelines.tokens.special import SPECIAL_TOKENS
@@ -32,6 +34,8 @@ def vocabulary_loss(hidden_NE: Tensor, weight_VE: Tensor, loss: ChunkLoss, *othe
     Kernel", 2024). `others` are cut along the first dimension too and get no gradient; `loss` must be a sum over
     tokens.
     """
+    if isinstance(weight_VE, DTensor) and loss is summed_cross_entropy:
+        return cut_cross_entropy(hidden_NE, weight_VE, others[0], IGNORED, CHUNK)
     if not torch.is_grad_enabled():
         chunks = _chunks(hidden_NE, *others)
         return torch.stack([loss(F.linear(part, weight_VE), *rest) for part, *rest in chunks]).sum()

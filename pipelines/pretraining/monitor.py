@@ -9,13 +9,13 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipelines.artifacts.curve import Row, as_lines, finite
 from pipelines.pretraining.communication import communicating
@@ -23,7 +23,6 @@ from pipelines.pretraining.machine import memory
 from pipelines.pretraining.optimizer import weight_groups
 from pipelines.pretraining.peak import matmul_peak
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.sharding import whole
 from pipelines.pretraining.trackers import open_trackers
 from pipelines.pretraining.world import ALONE, World
 
@@ -89,13 +88,18 @@ class Monitor(AbstractContextManager["Monitor"]):
         if step % self.config.log_interval:
             yield
             return
-        groups = {name: weights for name, weights in weight_groups(model).items() if weights}
-        before = {name: [weight.detach().clone() for weight in weights] for name, weights in groups.items()}
+        names = {weight: name for name, weight in model.named_parameters()}
+        groups = {
+            group: {names[weight]: weight.detach() for weight in weights}
+            for group, weights in weight_groups(model).items()
+        }
+        before = {weight: tensor.clone() for weights in groups.values() for weight, tensor in weights.items()}
         yield
-        for name, weights in groups.items():
-            changes = [weight.detach() - old for weight, old in zip(weights, before.pop(name), strict=True)]
-            length = _length([weight.detach() for weight in weights])
-            self._figures[f"update_ratio.{name}"] = _length(changes) / length if length else 0.0
+        for group, weights in groups.items():
+            length = self.world.length(weights)
+            change = self.world.length({name: weight - before.pop(name) for name, weight in weights.items()})
+            if length:
+                self._figures[f"update_ratio.{group}"] = change / length
 
     @contextmanager
     def watching_collectives(self, step: int) -> Iterator[None]:
@@ -106,6 +110,11 @@ class Monitor(AbstractContextManager["Monitor"]):
         with communicating() as share:
             yield
         self._figures["communication_share"] = share.value
+
+    def note(self, step: int, figures: Callable[[], Row]) -> None:
+        """Take further figures, which every process must ask for, at steps that get a line."""
+        if step % self.config.log_interval == 0:
+            self._figures |= figures()
 
     def count(self, row: Row, tokens: int) -> None:
         """Take the figures of a step of so many tokens; write a line where one is due."""
@@ -169,7 +178,3 @@ def _readable(path: Path) -> Iterator[Row]:
             yield json.loads(line)
         except ValueError:
             return
-
-
-def _length(tensors: list[Tensor]) -> float:
-    return float(whole(torch.nn.utils.get_total_norm(tensors)))

@@ -14,8 +14,9 @@ from pipelines.models.parts import block_weights
 from pipelines.pretraining.muon import Muon
 from pipelines.pretraining.optimizer_settings import OptimizerName, WeightKind
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.sharding import placed, whole
+from pipelines.pretraining.sharding import held, placed
 from pipelines.pretraining.sophia import Sophia
+from pipelines.pretraining.world import ALONE, World
 
 Group = dict[str, Any]
 LIBRARIES: Mapping[OptimizerName, tuple[str, str]] = {
@@ -35,11 +36,14 @@ def check_optimizer(config: LoopConfig, *, cut: bool, sampling: bool = True) -> 
         raise UserError(f"optimizer: {name!r} needs the package {package}; pip install {package}, or set adamw")
     if cut and name in WHOLE_ONLY:
         raise UserError(
-            f"optimizer: {name!r} needs whole weights and parallel.mode is 'fsdp'; set parallel.mode to 'ddp' or "
-            "optimizer to 'adamw'"
+            f"optimizer: {name!r} needs whole weights and parallel cuts them; give all processes to "
+            "parallel.data_parallel_replicate_degree, or set optimizer to 'adamw'"
         )
     if name == "sophia" and not sampling:
-        raise UserError("optimizer: 'sophia' draws next tokens from the model, which pretrain alone does; set 'adamw'")
+        raise UserError(
+            "optimizer: 'sophia' draws next tokens from the model, which pretrain with the causal objective on uncut "
+            "blocks alone does; set it to 'adamw'"
+        )
 
 
 def build_optimizers(model: nn.Module, config: LoopConfig) -> list[Optimizer]:
@@ -158,9 +162,13 @@ def _restored(value: Tensor, weight: Tensor) -> Tensor | int:
     return int(value) if value.ndim == 0 and not value.is_floating_point() else placed(value, weight)
 
 
-def clip_gradients(model: nn.Module, longest: float, *, scale: float = 1.0) -> float:
+def clip_gradients(model: nn.Module, longest: float, *, scale: float = 1.0, world: World = ALONE) -> float:
     """Take the loss's `scale` out of the gradient, shorten it to `longest` at most and return the length it had."""
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    parts = [held(gradient) for gradient in gradients.values()]
     if scale != 1.0:
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        torch._foreach_div_(gradients, scale)
-    return float(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), longest)))
+        torch._foreach_div_(parts, scale)
+    length = world.length(gradients)
+    factor = torch.clamp(longest / (torch.tensor(length) + 1e-6), max=1.0)  # in fp32, as torch's own clipping
+    torch._foreach_mul_(parts, factor.to(parts[0].device))
+    return length

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import FileRoot, Root, source_files
-from pipelines.artifacts.stage import Metrics, Stage, StageConfig
-from pipelines.models.architectures import ArchitectureName
+from pipelines.artifacts.stage import Metrics, Stage
+from pipelines.models.architectures import ARCHITECTURES, ArchitectureName
 from pipelines.models.options import PLAIN, ModelOptions
-from pipelines.models.sizes import SizeName
+from pipelines.models.sizes import SIZES, SizeName
+from pipelines.pretraining.mesh import ParallelConfig, check_fit
 from pipelines.pretraining.objectives import ObjectiveName
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
@@ -19,21 +20,10 @@ from pipelines.tokens.mixture import PARTS, MixtureConfig, weighed
 STATE_SUFFIXES = (".safetensors", ".json", ".jsonl")
 
 
-class ParallelConfig(StageConfig):
-    """How many processes train one model, and what each of them holds."""
-
-    model_config = ConfigDict(title="Parallelism")
-
-    processes: int = Field(1, ge=1, le=1024, description="Processes of this machine that share each batch; one a GPU.")
-    mode: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="Each process holds all weights (ddp), or its share of weights and optimizer state (fsdp)."
-    )
-
-
 class PretrainConfig(LoopConfig):
     """Which model is trained, and how.
 
-    Any number of processes sees the same samples in the same order and adds up the same gradients to rounding.
+    Any mesh of processes sees the same samples in the same order and adds up the same gradients to rounding.
     """
 
     model_config = ConfigDict(title="Pre-training")
@@ -59,6 +49,11 @@ class PretrainConfig(LoopConfig):
     )
     parallel: ParallelConfig = Field(ParallelConfig(), description="Processes that train one model together.")
 
+    @model_validator(mode="after")
+    def _the_mesh_fits(self) -> Self:
+        check_fit(self.parallel, ARCHITECTURES[self.architecture], SIZES[self.size], self)
+        return self
+
     def state_folder(self) -> Path | None:
         """Return the folder of the state that `init_from` names; raise UserError where there is none."""
         if self.init_from is None:
@@ -73,10 +68,10 @@ class PretrainConfig(LoopConfig):
         return folder
 
     def devices(self) -> tuple[str, ...]:
-        """Return one device a process."""
+        """Return one device a process of this machine."""
         if self.device == "cpu" or self.parallel.processes == 1:
             return super().devices()
-        return tuple(f"{self.device}:{rank}" for rank in range(self.parallel.processes))
+        return tuple(f"{self.device}:{rank}" for rank in range(self.parallel.processes // self.parallel.nodes))
 
     def continued(self, state: Path | None, replay: Sequence[Path]) -> Self:
         """Return the config with a state to go on from and older corpora to replay; what is not given stays."""
@@ -116,7 +111,7 @@ def pretrain(
     10,000 samples `mixture.weight` are of `train` then, and the others of the replayed shards, each by its tokens.
     """
     config = config.continued(state, [replay[f"replay_{number}"] for number in range(len(replay))])
-    if config.parallel.processes > 1:
+    if config.parallel.is_spread:
         from pipelines.pretraining.launch import launch
 
         return launch(config, {"train": train, "heldout": heldout, "tokenizer": tokenizer}, out)

@@ -12,8 +12,16 @@ from torch import Tensor
 
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.work import fsync_dir
-from pipelines.pretraining.checkpoint import DamagedCheckpoint, Part, Snapshot, check_files, read_files, write_files
-from pipelines.pretraining.sharding import first_row, held, is_cut, whole
+from pipelines.pretraining.checkpoint import (
+    DamagedCheckpoint,
+    Offset,
+    Part,
+    Snapshot,
+    check_files,
+    read_files,
+    write_files,
+)
+from pipelines.pretraining.sharding import held, offset
 from pipelines.pretraining.world import ALONE, World
 
 logger = logging.getLogger(__name__)
@@ -30,7 +38,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int, world: World = ALONE) -> None:
         self.folder, self.keep, self.world = folder, keep, world
-        self.part = Part(world.rank, world.shards) if world.shards > 1 else Part()
+        self.part = part_of(world)
         self.staging = Staging(world)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: tuple[int, Future[None]] | None = None
@@ -79,8 +87,8 @@ class Checkpoints:
     def save(self, step: int, snapshot: Snapshot) -> int | None:
         """Begin to write the state after `step` steps; return the step of the save that this one had to wait for."""
         earlier = self.settle(now=True)
-        copy, first_rows = self.staging.copy(snapshot)
-        self._writing = step, self._thread.submit(self._write, step, copy, first_rows)
+        copy, offsets = self.staging.copy(snapshot)
+        self._writing = step, self._thread.submit(self._write, step, copy, offsets)
         return earlier
 
     def settle(self, *, now: bool = False) -> int | None:
@@ -131,12 +139,12 @@ class Checkpoints:
                 return step
         return ALL_DAMAGED if any(self.folder.glob("step-*.damaged")) else NONE
 
-    def _write(self, step: int, snapshot: Snapshot, first_rows: Mapping[str, Mapping[str, int]]) -> None:
+    def _write(self, step: int, snapshot: Snapshot, offsets: Mapping[str, Mapping[str, Offset]]) -> None:
         if self.world.first:
             fsync_dir(self.folder)  # the newest is on the disk under its name before an older one goes
             self._prune(self.keep)
-        if self.part.number == self.world.rank:
-            write_files(self.path(step).with_suffix(".tmp"), snapshot, self.part, first_rows)
+        if self.part is not None:
+            write_files(self.path(step).with_suffix(".tmp"), snapshot, self.part, offsets)
 
     def _publish(self, fresh: Path) -> None:
         final = fresh.with_suffix("")
@@ -172,16 +180,12 @@ class Checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def gathered(snapshot: Snapshot, world: World) -> Snapshot:
-    """Return a state with whole tensors, in host memory and in the first process only; every process must ask."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for group, tensors in snapshot.tensors.items():
-        kept = groups.setdefault(group, {})
-        for name, tensor in tensors.items():
-            full = whole(tensor)
-            if world.first:
-                kept[name] = full.detach().cpu()
-    return Snapshot(groups, snapshot.facts, snapshot.curve)
+def part_of(world: World) -> Part | None:
+    """Return which part of a checkpoint a process writes: of copies of the model the first one's processes do."""
+    place, (stages, _, shards, tensors) = world.place, world.parallel.sizes
+    if place["dp_replicate"]:
+        return None
+    return Part((place["pp"] * shards + place["dp_shard"]) * tensors + place["tp"], stages * shards * tensors)
 
 
 class Staging:
@@ -191,24 +195,22 @@ class Staging:
         self.world = world
         self._buffers: dict[tuple[str, str], Tensor] = {}
 
-    def copy(self, snapshot: Snapshot) -> tuple[Snapshot, dict[str, dict[str, int]]]:
-        """Return the part of a state that this process writes, and at which rows its shares begin.
+    def copy(self, snapshot: Snapshot) -> tuple[Snapshot, dict[str, dict[str, Offset]]]:
+        """Return the part of a state that this process writes, and where in the whole its tensors begin.
 
-        What all processes hold whole the first one writes. The buffers are the caller's until the next copy.
+        What several processes hold one of them writes. The buffers are the caller's until the next copy.
         """
         groups: dict[str, dict[str, Tensor]] = {}
-        first_rows: dict[str, dict[str, int]] = {}
+        offsets: dict[str, dict[str, Offset]] = {}
         for group, tensors in snapshot.tensors.items():
-            copies, starts = groups.setdefault(group, {}), first_rows.setdefault(group, {})
+            copies, starts = groups.setdefault(group, {}), offsets.setdefault(group, {})
             for name, tensor in tensors.items():
-                if is_cut(tensor):
-                    starts[name] = first_row(tensor)
-                elif not self.world.first:
-                    continue
-                copies[name] = self._into_buffer((group, name), held(tensor.detach()))
+                if self.world.owns(name, tensor):
+                    starts[name] = offset(tensor)
+                    copies[name] = self._into_buffer((group, name), held(tensor.detach()))
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()
-        return Snapshot(groups, snapshot.facts, list(snapshot.curve)), first_rows
+        return Snapshot(groups, snapshot.facts, list(snapshot.curve)), offsets
 
     def _into_buffer(self, key: tuple[str, str], tensor: Tensor) -> Tensor:
         buffer = self._buffers.get(key)

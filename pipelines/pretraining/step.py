@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from pipelines.artifacts.curve import Row
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.optimizer import clip_gradients, set_lr
-from pipelines.pretraining.precision import LossScale, arithmetic
+from pipelines.pretraining.precision import LossScale
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.spreading import SpreadLoss
 from pipelines.pretraining.world import World
@@ -39,7 +39,7 @@ class TrainingStep:
                 self.scale = before
                 self.forget_gradients()
                 return None
-            norm = clip_gradients(self.model, self.config.clip, scale=self.scale.factor)
+            norm = clip_gradients(self.model, self.config.clip, scale=self.scale.factor, world=self.world)
             if math.isfinite(norm) or not math.isfinite(loss):
                 break
             if not self.scale.shrink():
@@ -64,14 +64,13 @@ class TrainingStep:
     def summed(self, inputs: Tensor, targets: Tensor, stopping: Callable[[], bool]) -> float | None:
         """Add up the scaled gradients of the batch's mean loss and return that loss, or None when asked to stop."""
         config = self.config
-        count = self.world.total((targets != IGNORED).sum()).clamp(min=1).to(config.device)
+        count = self.world.total_of_rows((targets != IGNORED).sum()).clamp(min=1).to(config.device)
         total = torch.zeros((), device=config.device)
-        for start in range(0, len(inputs), config.micro_batch):
-            rows = slice(start, start + config.micro_batch)
+        size = self.loss.rows_at_once
+        for start in range(0, len(inputs), size):
+            rows = slice(start, start + size)
             if stopping():
                 return None
-            with arithmetic(config), self.loss.part(last=rows.stop >= len(inputs)):
-                part = self.loss(self.model, inputs[rows].to(config.device), targets[rows].to(config.device)) / count
-            torch.autograd.backward(part * self.scale.factor)
-            total += part.detach()
-        return float(self.world.total(total))
+            part = inputs[rows].to(config.device), targets[rows].to(config.device)
+            total += self.loss.backward(*part, count, self.scale.factor, last=rows.stop >= len(inputs))
+        return float(self.world.total_of_rows(total))

@@ -1,13 +1,18 @@
-"""The processes of one run: which rows of a batch each takes, and what they tell each other."""
+"""The processes of one run: where each stands in the mesh, what it takes and owns, and what they tell each other."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
-Mode = Literal["ddp", "fsdp"]
+from pipelines.pretraining.mesh import DIMENSIONS, ParallelConfig
+from pipelines.pretraining.sharding import cut_dimensions, held
+
+INPUT_VECTORS = "model.embed_tokens.weight"
+"""The table that the first stage of a pipeline owns, also where the last one has a copy as its output vectors."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +20,14 @@ class World:
     """This process among those of the run; alone, it needs no process group and tells nobody anything."""
 
     rank: int = 0
-    size: int = 1
-    mode: Mode = "ddp"
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    mesh: DeviceMesh | None = None
+    """The processes in the dimensions of `DIMENSIONS`; none where one trains alone."""
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return self.parallel.processes
 
     @property
     def first(self) -> bool:
@@ -24,14 +35,33 @@ class World:
         return self.rank == 0
 
     @property
-    def shards(self) -> int:
-        """Into how many parts weights and optimizer state are cut."""
-        return self.size if self.mode == "fsdp" else 1
+    def place(self) -> dict[str, int]:
+        """This process's coordinates, by dimension of the mesh."""
+        rest, found = self.rank, {}
+        for name, size in reversed([*zip(DIMENSIONS, self.parallel.sizes, strict=True)]):
+            rest, found[name] = divmod(rest, size)
+        return found
 
     def rows(self, batch: int) -> slice:
-        """Return this process's rows of a batch of so many; `batch` divides by the number of processes."""
-        share = batch // self.size
-        return slice(self.rank * share, (self.rank + 1) * share)
+        """Return this process's rows of a batch of so many; `batch` divides by the data parallel degrees."""
+        place, share = self.place, batch // self.parallel.data_degree
+        number = place["dp_replicate"] * self.parallel.shards + place["dp_shard"]
+        return slice(number * share, (number + 1) * share)
+
+    def owns(self, name: str, tensor: Tensor) -> bool:
+        """Return whether this process answers for what it holds of a tensor: of all who hold the same, one does."""
+        place = self.place
+        stage = place.pop("pp")
+        others = [at for dimension, at in place.items() if dimension not in cut_dimensions(tensor)]
+        return not any(others) and not (stage and INPUT_VECTORS in name)
+
+    def length(self, tensors: Mapping[str, Tensor]) -> float:
+        """Return the Euclidean length of tensors together, each counted once and whole, the same bits everywhere."""
+        if self.mesh is None:
+            return float(torch.nn.utils.get_total_norm(tensors.values()))
+        owned = [held(tensor) for name, tensor in tensors.items() if self.owns(name, tensor)]
+        square = torch.nn.utils.get_total_norm(owned).double().cpu() ** 2
+        return float(self.total(square).sqrt())
 
     def total(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over the processes, the same bits in each."""
@@ -40,6 +70,12 @@ class World:
         summed = value.detach().clone()
         dist.all_reduce(summed)
         return summed
+
+    def total_of_rows(self, value: Tensor) -> Tensor:
+        """Return the sum over the parts of a batch of what the last stage of each part's pipeline gives."""
+        place = self.place
+        speaks = place["tp"] == 0 and place["pp"] == self.parallel.pipeline_parallel_degree - 1
+        return self.total(value if speaks else torch.zeros_like(value))
 
     def any(self, fact: bool) -> bool:
         """Return whether the fact holds in any process."""

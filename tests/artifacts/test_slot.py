@@ -15,7 +15,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.slot import device_slots, held_slots, physical, slot_folder
 from pipelines.artifacts.store import Store
 from pipelines.finetuning.tuning import TuningConfig
-from pipelines.pretraining.pretrain import ParallelConfig, PretrainConfig
+from pipelines.pretraining.mesh import ParallelConfig
+from pipelines.pretraining.pretrain import PretrainConfig
 from tests.artifacts.toys import SLOW, SOURCE, SlowConfig, SourceConfig
 
 HOLD = """

@@ -24,9 +24,9 @@ from pipelines.pretraining.world import ALONE, World
 def rank(request: dict[str, Any], number: int) -> None:
     """Train as one rank and write what it holds and what it counted."""
     config = PretrainConfig.model_validate_json(json.dumps(request["config"]))
-    out, size = Path(request["out"]), config.parallel.processes
+    out = Path(request["out"])
     torch.set_num_threads(1)
-    world = ALONE if size == 1 else join(config, Path(request["store"]), number, size)
+    world = join(config, Path(request["store"]), number) if config.parallel.is_spread else ALONE
     told: dict[str, Any] = {}
     watched(request, world, told)
     inputs = {name: Path(path) for name, path in request["inputs"].items()}

@@ -21,3 +21,30 @@ def test_a_small_text_is_learnt_on_a_gpu(dtype: str, inputs: Any, tmp_path: Path
     )
     metrics = pretrain(config, **inputs.named(), out=tmp_path)
     assert metrics["loss"] < 1.0 and metrics["skipped_steps"] == 0
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        {"processes": 1, "cpu_offload": True},
+        {"processes": 2},
+        {"processes": 2, "tensor_parallel_degree": 2},
+        {"processes": 2, "pipeline_parallel_degree": 2},
+        {"processes": 4, "data_parallel_replicate_degree": 2, "cpu_offload": True},
+        {"processes": 4, "tensor_parallel_degree": 2},
+    ],
+    ids=str,
+)
+def test_a_mesh_of_gpus_learns_a_small_text(parallel: dict[str, Any], inputs: Any, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.device_count() < parallel["processes"]:
+        pytest.skip(f"{torch.cuda.device_count()} CUDA devices are here")
+    config = PretrainConfig.model_validate(
+        {
+            **{"size": "smoke", "sequence_length": 64, "global_batch": 8, "micro_batch": 2, "max_steps": 60},
+            **{"warmup_steps": 5, "dtype": "bf16", "device": "cuda", "parallel": parallel},
+        }
+    )
+    metrics = pretrain(config, **inputs.named(), out=tmp_path)
+    assert metrics["loss"] < 1.0 and metrics["skipped_steps"] == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ print(json.dumps(pretrain(PretrainConfig(**facts["config"]), **inputs, out=Path(
 """
 CONFIG = {"size": "tiny", "sequence_length": 16, "global_batch": 4, "micro_batch": 1, "max_steps": 100_000}
 CONFIG |= {"warmup_steps": 2, "heldout_every": 100_000, "heldout_sequences": 2, "checkpoint_every": 5}
-CONFIG |= {"parallel": {"processes": 2, "mode": "fsdp"}}
+CONFIG |= {"parallel": {"processes": 2}}
 
 
 def start(inputs: Any, out: Path, **changes: Any) -> subprocess.Popen[str]:
@@ -88,3 +89,23 @@ def test_a_mistake_that_a_rank_finds_is_told_in_one_line(inputs: Any, tmp_path: 
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     assert process.stderr.splitlines()[-1].startswith("pipelines.artifacts.errors.UserError: sequence_length: 100,000")
+
+
+def test_the_agents_of_two_nodes_meet_at_an_endpoint(inputs: Any, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    mesh = {"processes": 2, "nodes": 2, "rendezvous_endpoint": endpoint}
+    first = start(inputs, tmp_path, parallel=mesh, max_steps=4)
+    job = tmp_path / ".progress" / "processes" / "job.json"
+    while not job.exists():
+        assert first.poll() is None, "the run ended too early"
+        time.sleep(0.05)
+    second = subprocess.run(
+        [sys.executable, "-m", "pipelines.pretraining.agent", str(job.parent)],
+        capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    told, _ = first.communicate(timeout=240)
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert json.loads(told)["steps"] == 4
+    assert len(list((tmp_path / ".progress" / "checkpoints" / "step-000004").glob("model-*-of-00002.safetensors"))) == 2

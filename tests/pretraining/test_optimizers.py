@@ -20,13 +20,14 @@ from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import IGNORED, causal_cross_entropy
 from pipelines.pretraining.optimizer import WHOLE_ONLY, build_optimizers, check_optimizer, set_lr
 from pipelines.pretraining.optimizer_settings import OptimizerName, ScheduleName
-from pipelines.pretraining.pretrain import ParallelConfig, pretrain
+from pipelines.pretraining.mesh import ParallelConfig
+from pipelines.pretraining.pretrain import pretrain
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.sophia import Sophia
 from pipelines.recipes import THRIFTY
 from pipelines.settings import with_settings
 from tests.pretraining.noise import VOCABULARY, Noise, loop, tiny, weights
-from tests.pretraining.test_parallel import CONFIG, ROOT, Ranks, curve, published
+from tests.pretraining.test_parallel import CONFIG, COPIES, ROOT, SHARDS, Mesh, Ranks, curve, published
 
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
@@ -95,7 +96,14 @@ def ranks(inputs: Any) -> Iterator[Ranks]:
 
 def short(optimizer: str, schedule: str = "wsd") -> dict[str, Any]:
     """Settings of a run of some steps; Sophia estimates the curvature in the last one before the kill and after it."""
-    sizes = {"max_steps": 8, "checkpoint_every": 3, "heldout_every": 4, "publish": "swa", "swa": {"start": 0.5}}
+    sizes = {
+        "size": "tiny",
+        "max_steps": 8,
+        "checkpoint_every": 3,
+        "heldout_every": 4,
+        "publish": "swa",
+        "swa": {"start": 0.5},
+    }
     return {**sizes, "optimizer": optimizer, "schedule": schedule, "lr": RATES[optimizer] / 3, "sophia": {"every": 3}}
 
 
@@ -104,22 +112,22 @@ def test_each_optimizer_and_schedule_killed_ends_in_the_same_bits(
     optimizer: str, schedule: str, ranks: Ranks, tmp_path: Path
 ) -> None:
     settings = short(optimizer, schedule)
-    assert ranks.train(tmp_path / "calm", 1, config=settings) == [0]
-    assert ranks.train(tmp_path / "killed", 1, config=settings, kill_at=5) == [signal.SIGKILL]
-    assert ranks.train(tmp_path / "killed", 1, config=settings) == [0]
+    assert ranks.train(tmp_path / "calm", config=settings) == [0]
+    assert ranks.train(tmp_path / "killed", config=settings, kill_at=5) == [signal.SIGKILL]
+    assert ranks.train(tmp_path / "killed", config=settings) == [0]
     assert published(tmp_path / "killed") == published(tmp_path / "calm")
 
 
-@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+@pytest.mark.parametrize("mesh", [COPIES, SHARDS], ids=["copies", "shards"])
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "adamw"])
 def test_each_optimizer_trains_in_two_processes_what_one_trains(
-    optimizer: OptimizerName, mode: str, ranks: Ranks, tmp_path: Path
+    optimizer: OptimizerName, mesh: Mesh, ranks: Ranks, tmp_path: Path
 ) -> None:
-    if mode == "fsdp" and optimizer in WHOLE_ONLY:
+    if mesh == SHARDS and optimizer in WHOLE_ONLY:
         pytest.skip("needs whole weights, and is refused before anything starts: see below")
     settings = {**short(optimizer), "max_steps": 4}
-    assert ranks.train(tmp_path / "one", 1, config=settings) == [0]
-    assert ranks.train(tmp_path / "two", 2, mode, config=settings) == [0, 0]
+    assert ranks.train(tmp_path / "one", config=settings) == [0]
+    assert ranks.train(tmp_path / "two", mesh, config=settings) == [0, 0]
     for row, expected in zip(curve(tmp_path / "two"), curve(tmp_path / "one"), strict=True):
         # Lion's sign turns a rounding of the least gradients into a whole step.
         assert row == pytest.approx(expected, rel=1e-3 if optimizer == "lion" else 2e-5, abs=1e-5)
@@ -127,9 +135,11 @@ def test_each_optimizer_trains_in_two_processes_what_one_trains(
 
 @pytest.mark.parametrize("optimizer", WHOLE_ONLY)
 def test_an_optimizer_of_whole_weights_is_refused_on_shares(optimizer: str, inputs: Any, tmp_path: Path) -> None:
-    parallel = ParallelConfig(processes=2, mode="fsdp")
+    parallel = ParallelConfig(processes=2)
     config = CONFIG.model_copy(update={"parallel": parallel, "optimizer": optimizer})
-    with pytest.raises(UserError, match=f"optimizer: '{optimizer}' needs whole weights.*set parallel.mode to 'ddp'"):
+    with pytest.raises(
+        UserError, match=f"optimizer: '{optimizer}' needs whole weights.*parallel.data_parallel_replicate_degree"
+    ):
         pretrain(config, **inputs.named(), out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
