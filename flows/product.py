@@ -76,7 +76,8 @@ def run_product(name: str, given: object, node: str | None = None) -> State[list
             record_run(store, name if node is None else f"stage-{node}", run.results)
     show_run(name if node is None else f"{name}, {node}", config, run.results, flow_run_name())
     if outcome:
-        say(f"{outcome.name}: {outcome.line}")
+        told = outcome.line.lower().startswith(outcome.name.lower())
+        say(outcome.line if told else f"{outcome.name}: {outcome.line}")
         create_markdown_artifact(key="decision", markdown=outcome.markdown, description=outcome.line)
         return Completed(name=outcome.name, message=outcome.line, data=run.results)
     return Completed(message=f"{len(run.results)} stages", data=run.results)
