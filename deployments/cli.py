@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from deployments import artifacts, promotion
 from deployments.catalog import NAMES, chosen
-from deployments.options import JsonOption, Options, StoreOption, open_store, planned, product_named
+from deployments.options import JsonOption, Options, StoreOption, TaskRunnerOption, open_store, planned, product_named
 from deployments.prefect_settings import CLIENT, COMMAND, apply
 from deployments.tables import console, plan_rows, print_json, print_plan, print_results, print_trace, result_rows
 from pipelines.artifacts import registry
@@ -36,7 +36,7 @@ Flow = Annotated[str, Parameter(help="; ".join(f"{name}: {item.purpose}" for nam
 
 
 @app.command
-def run(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
+def run(flow: Flow = "full", *, task_runner: TaskRunnerOption = None, options: Options = OPTIONS) -> None:
     """Run a flow through Prefect: what the store has is a hit, what is half done goes on where it stopped.
 
     With no Prefect server running, one is started for the time of the run.
@@ -49,6 +49,8 @@ def run(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
     os.environ["GRISTMILL_STORE"] = str(store.root)
     apply(COMMAND)
     os.environ["GRISTMILL_MIRROR"] = store.mirror.uri if store.mirror else ""
+    if task_runner:
+        os.environ["GRISTMILL_TASK_RUNNER"] = task_runner
     from deployments.flow_run import run_flow
 
     results = run_flow(product.name, part)
@@ -217,6 +219,7 @@ def deploy(
     ] = (),
     at_once: Annotated[int, Parameter(help="How many runs this process runs at a time.")] = 2,
     pool: Annotated[str | None, Parameter(help="Leave the runs to the workers of this pool, and return.")] = None,
+    task_runner: TaskRunnerOption = None,
     options: Options = OPTIONS,
 ) -> None:
     """Register the deployments at the server that PREFECT_API_URL names, and serve them until Ctrl-C.
@@ -225,7 +228,11 @@ def deploy(
     """
     rows = chosen(names, schedule, overlap)
     recipe = options.config()
-    os.environ["GRISTMILL_STORE"] = str(options.open_store().root.absolute())
+    store = options.open_store()
+    os.environ["GRISTMILL_STORE"] = str(store.root.absolute())
+    os.environ["GRISTMILL_MIRROR"] = store.mirror.uri if store.mirror else ""
+    if task_runner:
+        os.environ["GRISTMILL_TASK_RUNNER"] = task_runner
     apply(CLIENT)
     from deployments.deploy import deploy as serve_deployments
 

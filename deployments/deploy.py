@@ -1,6 +1,7 @@
 """`gristmill deploy`: rows of the catalog registered at the server, and served by this process or left to a pool."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from prefect.utilities.importtools import import_object
 from deployments.catalog import Row
 from deployments.prefect_api import required_server
 from deployments.prefect_settings import CLIENT, WATCHED_TAG
+from flows.product import TASK_RUNNER
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.progress import say
 from pipelines.config import FullConfig
@@ -56,10 +58,15 @@ def as_deployment(row: Row, recipe: FullConfig, pool: str | None = None) -> Runn
         entrypoint_type=EntrypointType.MODULE_PATH,
         work_pool_name=pool,
         work_queue_name=row.queue if pool else None,
-        job_variables={"env": dict(CLIENT)} if pool else None,
+        job_variables={"env": {**CLIENT, **_task_runner()}} if pool else None,
     )
     assert isinstance(made, RunnerDeployment)  # noqa: S101 - a coroutine only where a loop runs
     return made
+
+
+def _task_runner() -> dict[str, str]:
+    """Return what tells a worker's runs where to build, which `--task-runner` has put into this environment."""
+    return {TASK_RUNNER: os.environ[TASK_RUNNER]} if TASK_RUNNER in os.environ else {}
 
 
 def _schedule(row: Row) -> Schedule:

@@ -30,6 +30,14 @@ MirrorOption = Annotated[
     ),
 ]
 
+TaskRunnerOption = Annotated[
+    str | None,
+    Parameter(
+        help="Where stages that do not wait for each other are built: sequential, dask or dask:4 (so many at once on "
+        "this host), tls://HOST:PORT (a Dask cluster); default $GRISTMILL_TASK_RUNNER, or sequential."
+    ),
+]
+
 JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON for machines.", negative="")]
 
 

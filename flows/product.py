@@ -18,13 +18,14 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.mirror_uri import mirror_at
 from pipelines.artifacts.nodes import node_named
 from pipelines.artifacts.progress import say
-from pipelines.artifacts.run import NodeResult, Outcome, Planner, needed_for, record_run, tell, until_sound
+from pipelines.artifacts.run import NodeResult, Outcome, Planner, needed_for, record_run, tell
 from pipelines.artifacts.stage import StageConfig
 from pipelines.artifacts.store import Store
 from pipelines.products import PRODUCTS
 from pipelines.secret_values import refuse_secrets
 from pipelines.settings import checked
 from tasks.bridge import PrefectRun, StageTask
+from tasks.cluster import ClusterRun, cluster_at
 from tasks.runner import ended_with_runner
 from tasks.showing import show_run
 
@@ -32,6 +33,11 @@ ROOMS: tuple[ModuleType, ...] = (tasks.data, tasks.training, tasks.release)
 TASKS: dict[str, StageTask] = {
     item.name: item for room in ROOMS for item in vars(room).values() if isinstance(item, Task)
 }
+
+TASK_RUNNER = "GRISTMILL_TASK_RUNNER"
+"""The variable that says where stages are built that do not wait for each other; `cluster_at` says what it may be."""
+SEQUENTIAL = "sequential"
+"""One stage after the other in the run's own stage host, which is the default."""
 
 
 def default_store() -> Store:
@@ -52,6 +58,8 @@ def run_product(name: str, given: object, node: str | None = None) -> State[list
     run = PrefectRun(store, tasks=TASKS, on_end=tell)
     outcome: Outcome | None = None
     try:
+        if (runner := os.environ.get(TASK_RUNNER, SEQUENTIAL)) != SEQUENTIAL:
+            run = ClusterRun(store, tasks=TASKS, on_end=tell, cluster=cluster_at(runner))
         config = accepted(product.config, given)
         store.prepare()
         if node is not None:
@@ -59,7 +67,7 @@ def run_product(name: str, given: object, node: str | None = None) -> State[list
             product.wire(config, planner)
             run.only = needed_for(node_named(node, planner), planner.rows)
         with ended_with_runner(), run:
-            done = until_sound(lambda: product.wire(config, run), run)
+            done = run.walk(lambda walked: product.wire(config, walked))
             outcome = product.act(store, config, done) if product.act and node is None else None
     except (UserError, StageFailed) as error:
         return Failed(name=type(error).__name__, message=str(error), data=error)
@@ -68,7 +76,8 @@ def run_product(name: str, given: object, node: str | None = None) -> State[list
             record_run(store, name if node is None else f"stage-{node}", run.results)
     show_run(name if node is None else f"{name}, {node}", config, run.results, flow_run_name())
     if outcome:
-        say(f"{outcome.name}: {outcome.line}")
+        told = outcome.line.lower().startswith(outcome.name.lower())
+        say(outcome.line if told else f"{outcome.name}: {outcome.line}")
         create_markdown_artifact(key="decision", markdown=outcome.markdown, description=outcome.line)
         return Completed(name=outcome.name, message=outcome.line, data=run.results)
     return Completed(message=f"{len(run.results)} stages", data=run.results)

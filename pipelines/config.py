@@ -85,45 +85,35 @@ class PrepareCorpusConfig(DedupOnlyConfig):
     audit: AuditConfig = Field(AuditConfig(), description="What the clean corpus holds, and how it speaks of people.")
 
 
-class PretrainProductConfig(PrepareCorpusConfig):
-    """Pre-train a base model."""
+class Tokenized(PrepareCorpusConfig):
+    """A clean corpus and a vocabulary that is learnt from it."""
 
-    model_config = ConfigDict(title="Pre-training")
     tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="The vocabulary.")
+
+
+class Trained(StageConfig):
+    """What trains a base model and scores models, for the first time and again."""
+
     shard: ShardConfig = Field(ShardConfig(), description="Token shards.")
-    export_shards: ExportShardsConfig = Field(
-        ExportShardsConfig(), description="The shards in other trainers' formats, where some are named."
-    )
     pretrain: PretrainConfig = Field(PretrainConfig(), description="The training loop.")
     evaluate: EvaluateNodes = Field(EvaluateNodes(), description="Scores with intervals.")
 
 
-class PostTrainConfig(PretrainProductConfig):
-    """Fine-tune and align the base model."""
+class PostTrained(StageConfig):
+    """What teaches a base model to answer."""
 
-    model_config = ConfigDict(title="Post-training")
     chat: ChatConfig = Field(ChatConfig(), description="The chat template.")
     sft: SFTConfig = Field(SFTConfig(), description="Supervised fine-tuning.")
     reward: RewardConfig = Field(RewardConfig(), description="The reward model.")
     align: AlignConfig = Field(AlignConfig(), description="Preference optimisation.")
 
 
-class ReleaseConfig(PostTrainConfig):
-    """Score, compress and package a model."""
+class Packaged(StageConfig):
+    """What makes a model smaller and a bundle of it."""
 
-    model_config = ConfigDict(title="Release")
     target: Target = Field("aligned", description="Which model is evaluated, quantized and packaged.")
-    distill: DistillConfig = Field(DistillConfig(), description="A smaller student of the aligned model.")
     quantize: QuantizeNodes = Field(QuantizeNodes(), description="INT8 and INT4.")
     package: PackageConfig = Field(PackageConfig(), description="The bundle.")
-
-
-class EvaluateAndPromoteConfig(StageConfig):
-    """Hold a packaged model against the one that is served, and serve the better."""
-
-    model_config = ConfigDict(title="Evaluation and promotion")
-    compare: CompareConfig = Field(CompareConfig(), description="Paired intervals of what was gained and lost.")
-    promote: PromoteConfig = Field(PromoteConfig(), description="Which packaged model, and the gates before it.")
 
 
 class DriftNodes(StageConfig):
@@ -145,32 +135,53 @@ class RetrainingConfig(StageConfig):
     )
 
 
-# pydantic lists the fields of the last base first: a form begins where the chain does
-class RetrainConfig(EvaluateAndPromoteConfig, PrepareCorpusConfig):
-    """Train the current model on with new data. Its tokenizer, its examples and what it is scored on stay."""
+class Retrained(StageConfig):
+    """When a model is trained on with new data, and how much of the old it sees again."""
 
-    model_config = ConfigDict(title="Retraining run")
-    drift: DriftNodes = Field(DriftNodes(), description="How new data may differ from the old.")
-    retraining: RetrainingConfig = Field(RetrainingConfig(), description="What is worth it, and the replay.")
-    shard: ShardConfig = Field(ShardConfig(), description="Token shards of the new documents.")
-    pretrain: PretrainConfig = Field(
-        PretrainConfig(), description="The training loop, which goes on from the current model."
-    )
-    chat: ChatConfig = Field(ChatConfig(), description="The chat template.")
-    sft: SFTConfig = Field(SFTConfig(), description="Supervised fine-tuning.")
-    reward: RewardConfig = Field(RewardConfig(), description="The reward model.")
-    align: AlignConfig = Field(AlignConfig(), description="Preference optimisation.")
-    target: Target = Field("aligned", description="Which model is evaluated, quantized and packaged.")
-    evaluate: EvaluateNodes = Field(EvaluateNodes(), description="Scores of both models, by the node of the target.")
-    quantize: QuantizeNodes = Field(QuantizeNodes(), description="INT8 and INT4.")
-    package: PackageConfig = Field(PackageConfig(), description="The bundle.")
-
-
-class FullConfig(EvaluateAndPromoteConfig, ReleaseConfig):
-    """From a crawl to a packaged model with a report; as a recipe, also how that model is trained on."""
-
-    model_config = ConfigDict(title="Full run")
     drift: DriftNodes = Field(DriftNodes(), description="For retraining: how new data may differ from the old.")
     retraining: RetrainingConfig = Field(
         RetrainingConfig(), description="For retraining: what is worth it, and the replay."
     )
+
+
+# pydantic lists the fields of the last base first: a form begins where the chain does
+class PretrainProductConfig(Trained, Tokenized):
+    """Pre-train a base model."""
+
+    model_config = ConfigDict(title="Pre-training")
+    export_shards: ExportShardsConfig = Field(
+        ExportShardsConfig(), description="The shards in other trainers' formats, where some are named."
+    )
+
+
+class PostTrainConfig(PostTrained, PretrainProductConfig):
+    """Fine-tune and align the base model."""
+
+    model_config = ConfigDict(title="Post-training")
+
+
+class ReleaseConfig(Packaged, PostTrainConfig):
+    """Score, compress and package a model."""
+
+    model_config = ConfigDict(title="Release")
+    distill: DistillConfig = Field(DistillConfig(), description="A smaller student of the aligned model.")
+
+
+class EvaluateAndPromoteConfig(StageConfig):
+    """Hold a packaged model against the one that is served, and serve the better."""
+
+    model_config = ConfigDict(title="Evaluation and promotion")
+    compare: CompareConfig = Field(CompareConfig(), description="Paired intervals of what was gained and lost.")
+    promote: PromoteConfig = Field(PromoteConfig(), description="Which packaged model, and the gates before it.")
+
+
+class RetrainConfig(Retrained, EvaluateAndPromoteConfig, Packaged, PostTrained, Trained, PrepareCorpusConfig):
+    """Train the current model on with new data. Its tokenizer, its examples and what it is scored on stay."""
+
+    model_config = ConfigDict(title="Retraining run")
+
+
+class FullConfig(Retrained, EvaluateAndPromoteConfig, ReleaseConfig):
+    """From a crawl to a packaged model with a report; as a recipe, also how that model is trained on."""
+
+    model_config = ConfigDict(title="Full run")

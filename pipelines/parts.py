@@ -8,10 +8,10 @@ from pipelines.artifacts.run import Run
 from pipelines.compression.quantize import QUANTIZE
 from pipelines.config import (
     DedupOnlyConfig,
-    PostTrainConfig,
+    Packaged,
+    PostTrained,
     PrepareCorpusConfig,
     PretrainProductConfig,
-    ReleaseConfig,
     RetrainConfig,
 )
 from pipelines.corpus.annotate import ANNOTATE
@@ -39,7 +39,7 @@ def annotated(config: PrepareCorpusConfig, run: Run, crawled: Artifact) -> Artif
 
 
 def post_trained(
-    config: PostTrainConfig | RetrainConfig, run: Run, base: Artifact, examples: Artifact
+    config: PostTrained, run: Run, base: Artifact, examples: Artifact
 ) -> tuple[Artifact, Artifact | None, Artifact]:
     """Return the fine-tuned model, the reward model where one is asked for, and the aligned model."""
     template = run(CHAT, config.chat)
@@ -59,7 +59,7 @@ def post_trained(
 
 
 def packaged(
-    config: ReleaseConfig | RetrainConfig, run: Run, target: Output, heldout: Output, scores: Output
+    config: Packaged, run: Run, target: Output, heldout: Output, scores: Output
 ) -> tuple[Artifact, Artifact, Artifact]:
     """Return the target in eight and in four bits, and the bundle of all three."""
     int8 = run(QUANTIZE, config.quantize.int8, node="quantize.int8", model=target, heldout=heldout)

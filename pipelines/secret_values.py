@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from pipelines.artifacts.errors import UserError
+from pipelines.artifacts.redaction import LOGIN_IN_URL
 from pipelines.corpus.personal.keys import find_keys
 
-_PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@")
 _SIGNED_URL = re.compile(
     r"[?&](?:X-Amz-Signature|X-Goog-Signature|Signature|sig|access_token|token|api_key|key)=\S{8,}"
 )
@@ -18,7 +18,7 @@ def refuse_secrets(fields: object, where: str = "") -> None:
     The value itself is not repeated.
     """
     for path, text in _strings(fields, where):
-        if _PASSWORD_IN_URL.search(text) or _SIGNED_URL.search(text) or any(find_keys(text)):
+        if LOGIN_IN_URL.search(text) or _SIGNED_URL.search(text) or any(find_keys(text)):
             raise UserError(
                 f"{path}: its value looks like a secret, and parameters are stored and shown; leave it out and set it "
                 "in the environment of the process that runs the flow (HF_TOKEN, AWS_SECRET_ACCESS_KEY, ~/.netrc)"

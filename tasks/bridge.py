@@ -2,12 +2,12 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -22,10 +22,13 @@ from pipelines.artifacts.host import StageHost
 from pipelines.artifacts.job import Job
 from pipelines.artifacts.manifest import Artifact, Output
 from pipelines.artifacts.progress import LineSink, line_sink
-from pipelines.artifacts.run import LocalRun
+from pipelines.artifacts.run import LocalRun, Run, until_sound
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
+from tasks.cluster_worker import ended_with_run
 from tasks.showing import move_bar, progress_bar, show_lineage
+
+T = TypeVar("T")
 
 RETRIES = 2
 """For a fault that may be over at the next try; PREFECT_TASKS_DEFAULT_RETRIES sets another count."""
@@ -91,7 +94,7 @@ def build_in_host(job: Job) -> Built:
             return host.build(job)
         finally:
             host.free.release()
-    with StageHost(log_line) as own:
+    with StageHost(log_line) as own, ended_with_run(own):
         return own.build(job)
 
 
@@ -163,6 +166,10 @@ class PrefectRun(LocalRun):
         if self._token:
             run_host.reset(self._token)
         self.host.end()
+
+    def walk(self, wire: Callable[[Run], T]) -> T:
+        """Return what the product's wiring returns, a node after the other; raise what the first task failed with."""
+        return until_sound(lambda: wire(self), self)
 
     def __call__(
         self, stage: Stage, config: StageConfig, *, node: str | None = None, **inputs: Output | None

@@ -33,6 +33,19 @@ FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
+class Miss:
+    """What the store lacks, and all that it takes to build it."""
+
+    store: Store
+    stage: Stage
+    config: StageConfig
+    inputs: Mapping[str, Output]
+    node: str
+    identity: dict[str, Any]
+    key: str
+
+
+@dataclass(frozen=True)
 class Built:
     """An artifact and how it was come by."""
 
@@ -54,12 +67,13 @@ def build(store: Store, stage: Stage, config: StageConfig, inputs: Mapping[str, 
     key = key_of(identity)
     manifest = store.find(stage.name, key)
     hit = manifest is not None
+    miss = Miss(store, stage, config, inputs, node, identity, key)
     while manifest is None:
         with store.lock(stage.name, key, f"{node}: another run is building {key[:12]}; waiting for it") as lease:
             manifest = store.find(stage.name, key)
             hit = manifest is not None
             if manifest is None:
-                manifest, hit = _fetch_or_build(lease, store, stage, config, inputs, identity, key, node)
+                manifest, hit = _fetch_or_build(miss, lease)
     if not hit and store.mirror:
         store.mirror.push(store.folder(stage.name, key), manifest, node)
     return Built(artifact_of(store, manifest, node), manifest, hit, time.perf_counter() - started)
@@ -84,46 +98,31 @@ def artifact_of(store: Store, manifest: Manifest, node: str) -> Artifact:
     return Artifact(manifest.stage, node, manifest.key, folder, manifest.outputs)
 
 
-def _fetch_or_build(
-    lease: Lease,
-    store: Store,
-    stage: Stage,
-    config: StageConfig,
-    inputs: Mapping[str, Output],
-    identity: dict[str, Any],
-    key: str,
-    node: str,
-) -> tuple[Manifest | None, bool]:
+def _fetch_or_build(miss: Miss, lease: Lease) -> tuple[Manifest | None, bool]:
     """Publish what the mirror has, or else build; return the manifest and whether it was fetched.
 
     There is none where this host was silent for so long that another took the key over.
     """
+    store = miss.store
     try:
-        fetched = store.mirror.pull(store, stage.name, key, node, lease.check) if store.mirror else None
+        fetched = store.mirror.pull(store, miss.stage.name, miss.key, miss.node, lease.check) if store.mirror else None
         if fetched:
             return fetched, True
-        return _build_locked(lease, store, stage, config, inputs, identity, key, node), False
+        return _build_locked(miss, lease), False
     except Exception:
         if lease.held():
             raise
-        say(f"{node}: this host was silent for too long and another took {key[:12]} over; its artifact is used")
+        short = miss.key[:12]
+        say(f"{miss.node}: this host was silent for too long and another took {short} over; its artifact is used")
         return None, False
 
 
-def _build_locked(
-    lease: Lease,
-    store: Store,
-    stage: Stage,
-    config: StageConfig,
-    inputs: Mapping[str, Output],
-    identity: dict[str, Any],
-    key: str,
-    node: str,
-) -> Manifest:
+def _build_locked(miss: Miss, lease: Lease) -> Manifest:
+    store, stage, node, key = miss.store, miss.stage, miss.node, miss.key
     if store.folder(stage.name, key).exists():
         lease.check()
         store.quarantine(stage.name, key)
-    for output in inputs.values():
+    for output in miss.inputs.values():
         check_input(store, output)
     work = lease.work(store.work(stage.name, key).parent, resumable=stage.resumable)
     await_orphans(work)
@@ -131,8 +130,8 @@ def _build_locked(
         shutil.rmtree(work)
     work.mkdir(exist_ok=True)
     started, peak = time.perf_counter(), PeakMemory()
-    metrics = _run(store, stage, config, inputs, work, node, key)
-    if {name: root.pin(store.pins) for name, root in config.roots().items()} != identity["roots"]:
+    metrics = _run(miss, work)
+    if {name: root.pin(store.pins) for name, root in miss.config.roots().items()} != miss.identity["roots"]:
         shutil.rmtree(work)
         raise UserError(f"{node}: its source changed while it was read; run again when it is at rest")
     files = hash_files(work)
@@ -143,16 +142,16 @@ def _build_locked(
         stage=stage.name,
         version=stage.version,
         key=key,
-        config=config.model_dump(mode="json"),
-        identity=identity,
-        roots=identity["roots"],
+        config=miss.config.model_dump(mode="json"),
+        identity=miss.identity,
+        roots=miss.identity["roots"],
         inputs={
             name: InputEntry(stage=output.stage, key=output.key, output=output.name, digest=str(output.digest))
-            for name, output in inputs.items()
+            for name, output in miss.inputs.items()
         },
         outputs=output_digests(files),
         files=files,
-        libraries=identity["libraries"],
+        libraries=miss.identity["libraries"],
         metrics=_checked(metrics, node),
         code=code_digest(stage),
         commit=commit(),
@@ -174,19 +173,12 @@ def check_input(store: Store, output: Output) -> None:
         raise DamagedArtifact(f"{output.node}: {what}; it is rebuilt")
 
 
-def _run(
-    store: Store,
-    stage: Stage,
-    config: StageConfig,
-    inputs: Mapping[str, Output],
-    work: Path,
-    node: str,
-    key: str,
-) -> Metrics:
-    paths = {name: output.path for name, output in inputs.items()}
+def _run(miss: Miss, work: Path) -> Metrics:
+    store, node = miss.store, miss.node
+    paths = {name: output.path for name, output in miss.inputs.items()}
     try:
-        with _named_io(store, node), device_slots(config.devices(), node):
-            return stage.run(config, **paths, out=work)
+        with _named_io(store, node), device_slots(miss.config.devices(), node):
+            return miss.stage.run(miss.config, **paths, out=work)
     except UserError:
         raise
     except StageFailed as error:
@@ -194,7 +186,7 @@ def _run(
             raise TemporaryFault(str(error)) from error
         raise
     except Exception as error:
-        trace = store.root / ".failures" / f"{node}-{key[:12]}.txt"
+        trace = store.root / ".failures" / f"{node}-{miss.key[:12]}.txt"
         with suppress(OSError):  # the disk may be what failed
             trace.parent.mkdir(parents=True, exist_ok=True)
             trace.write_text(traceback.format_exc())

@@ -1,6 +1,6 @@
 """The mistakes that a person can mend, each said in one line."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 
 class UserError(Exception):
@@ -33,6 +33,17 @@ class EmptyOutput(StageFailed):
         funnel = ", ".join(f"{reason} {count:,.0f}" for reason, count in counts.items()) or "no record was read"
         super().__init__(f"{stage}: no document is left ({funnel}); {remedy}")
 
+    def __reduce__(self) -> tuple[Callable[..., Exception], tuple[type[Exception], str]]:
+        """Cross to another process by the line alone."""
+        return error_with, (type(self), str(self))
+
 
 class DamagedArtifact(Exception):
     """A published artifact's files do not match its manifest; it was moved to quarantine and is to be rebuilt."""
+
+
+def error_with(kind: type[Exception], message: str) -> Exception:
+    """Return the error of that kind with this very line, however its kind makes a line of its own."""
+    error = kind.__new__(kind, message)
+    error.args = (message,)
+    return error

@@ -67,6 +67,12 @@ class StageHost:
                 self.end()
         return built
 
+    def stop(self) -> None:
+        """Let what is being built in another thread save and stop, or be killed after a grace; its `build` raises."""
+        if (child := self.child) and child.stdin:
+            with suppress(BrokenPipeError):
+                child.stdin.close()
+
     def end(self) -> None:
         """Let the child save and stop if it works, kill it after a grace, and return when nothing of it is left."""
         child, self.child = self.child, None
@@ -109,7 +115,7 @@ class StageHost:
             self.end()
             self.child = self._started()
         if self.child.stdin:
-            with suppress(BrokenPipeError):  # it is dead already, which its silence tells
+            with suppress(BrokenPipeError, ValueError):  # it is dead already or stopped, which its silence tells
                 self.child.stdin.write(job_line(job))
                 self.child.stdin.flush()
         return self.child

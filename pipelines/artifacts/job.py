@@ -7,9 +7,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipelines.artifacts.errors import DamagedArtifact, EmptyOutput, StageFailed, TemporaryFault, UserError
+from pipelines.artifacts.errors import (
+    DamagedArtifact,
+    EmptyOutput,
+    StageFailed,
+    TemporaryFault,
+    UserError,
+    error_with,
+)
 from pipelines.artifacts.manifest import Output
-from pipelines.artifacts.mirror_uri import mirror_at
+from pipelines.artifacts.mirror_uri import store_at
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
 
@@ -51,8 +58,7 @@ def read_job(line: bytes) -> Job:
     stage = stage_named(told["module"], told["stage"])
     inputs = {name: Output(**{**fields, "path": Path(fields["path"])}) for name, fields in told["inputs"].items()}
     config = stage.config.model_validate_json(json.dumps(told["config"]))
-    root = Path(told["store"])
-    return Job(Store(root, mirror_at(told["mirror"], root)), stage, config, inputs, told["node"])
+    return Job(store_at(told["store"], told["mirror"]), stage, config, inputs, told["node"])
 
 
 def stage_named(module: str, name: str) -> Stage:
@@ -71,9 +77,7 @@ def error_fields(error: Exception) -> list[str]:
 
 def error_of(kind: str, message: str) -> Exception:
     """Return the error of that kind with this very line."""
-    error = KINDS[kind].__new__(KINDS[kind], message)
-    error.args = (message,)
-    return error
+    return error_with(KINDS[kind], message)
 
 
 def message_line(kind: str, *fields: Any) -> bytes:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.mirror import Mirror, one_line
+from pipelines.artifacts.store import Store
 
 SECRET = re.compile(r"(?i)(^|[?&])[^=&]*(key|secret|token|sig|signature|password|credential)[^=&]*=")
 
@@ -38,6 +39,11 @@ def mirror_at(uri: str | None, store: Path) -> Mirror | None:
     except (ValueError, ImportError) as error:
         raise UserError(f"mirror: {uri!r} is of a kind that cannot be read ({one_line(error)})") from error
     return _opened(parts.geturl())
+
+
+def store_at(root: str, mirror: str | None) -> Store:
+    """Return the store of this folder with the mirror of this URI; another process opens again what one has open."""
+    return Store(Path(root), mirror_at(mirror, Path(root)))
 
 
 @cache

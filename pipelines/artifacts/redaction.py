@@ -13,7 +13,8 @@ SHORTEST = 6
 _NAME = re.compile(
     r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|AUTH(?:_STRING)?|DSN)(?:_|$)", re.I
 )
-_PASSWORD = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)|(?<=Bearer )[A-Za-z0-9._~+/=-]{8,}")
+LOGIN_IN_URL = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
+_BEARER = re.compile(r"(?<=Bearer )[A-Za-z0-9._~+/=-]{8,}")
 
 
 def secret_values(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -26,7 +27,7 @@ def redacted(text: str, values: Iterable[str]) -> str:
     """Return the text without these values, the user and password of URLs, and what has the form of a key or token."""
     for value in values:
         text = text.replace(value, HIDDEN)
-    text = _PASSWORD.sub(HIDDEN, text)
+    text = _BEARER.sub(HIDDEN, LOGIN_IN_URL.sub(HIDDEN, text))
     for start, end in sorted(find_keys(text), reverse=True):
         text = text[:start] + HIDDEN + text[end:]
     return text

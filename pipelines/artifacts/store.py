@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,12 @@ class Store:
     def __init__(self, root: Path, mirror: "Mirror | None" = None) -> None:
         self.root, self.mirror = root, mirror
         self.pins = PinCache(root / ".pins.json")
+
+    def __reduce__(self) -> "tuple[Callable[[str, str | None], Store], tuple[str, str | None]]":
+        """Cross to another process by its place: what it has in memory and its connections stay."""
+        from pipelines.artifacts.mirror_uri import store_at  # which imports this module
+
+        return store_at, (str(self.root.resolve()), self.mirror.uri if self.mirror else None)
 
     def folder(self, stage: str, key: str) -> Path:
         """Return where the artifact is published."""

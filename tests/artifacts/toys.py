@@ -109,6 +109,35 @@ def slow(config: SlowConfig, *, text: Path, out: Path) -> Metrics:
     return {"resumed_at": start}
 
 
+class MeetConfig(StageConfig):
+    runtime: ClassVar[frozenset[str]] = frozenset({"place", "fails"})
+    name: str
+    place: Path | None = None
+    fails: bool = False
+
+
+def meet(config: MeetConfig, *, text: Path, out: Path) -> Metrics:
+    """Copy the text once another stage is at the place as well, so that the two must be built side by side."""
+    if config.place:
+        (config.place / config.name).touch()
+        until = time.monotonic() + 60
+        while len(list(config.place.iterdir())) < 2:
+            if time.monotonic() > until:
+                raise StageFailed(f"{config.name}: nobody came")
+            time.sleep(0.02)
+    if config.fails:
+        raise StageFailed(f"{config.name}: failed")
+    (out / "text").mkdir()
+    (out / "text" / "all.txt").write_text(f"{config.name} {(text / 'all.txt').read_text()}")
+    return {"kept": 1}
+
+
+def join(config: StageConfig, *, left: Path, right: Path, out: Path) -> Metrics:
+    (out / "text").mkdir()
+    (out / "text" / "all.txt").write_text("".join((side / "all.txt").read_text() for side in (left, right)))
+    return {"kept": 2}
+
+
 class TalkConfig(StageConfig):
     fails: bool = False
 
@@ -165,6 +194,8 @@ def break_off(config: BreakConfig, *, out: Path) -> Metrics:
 
 BREAK = Stage("break", version=1, run=break_off)
 TALK = Stage("talk", version=1, run=talk)
+MEET = Stage("meet", version=1, run=meet)
+JOIN = Stage("join", version=1, run=join)
 FLAKY = Stage("flaky", version=1, run=flaky, resumable=True)
 SLOW = Stage("slow", version=1, run=slow, resumable=True)
 SOURCE = Stage("source", version=1, run=source, libraries=("pydantic",))

@@ -23,7 +23,6 @@ from prefect.client.schemas.objects import Artifact, State
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_LOGGING_TO_API_BATCH_INTERVAL
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.data import dedup_only, prepare_corpus
 from flows.full import full
@@ -43,13 +42,10 @@ from tasks.showing import move_bar, progress_bar
 from tests.artifacts.toys import BREAK, FLAKY, TALK, BreakConfig, FlakyConfig, TalkConfig
 from tests.conftest import Finished
 
-pytestmark = pytest.mark.filterwarnings("default")  # Prefect's own shutdown is not warning-free
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+pytestmark = [
+    pytest.mark.filterwarnings("default"),  # Prefect's own shutdown is not warning-free
+    pytest.mark.usefixtures("harness"),
+]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pipelines.artifacts.run import NodeResult, Run
 from pipelines.artifacts.stage import StageConfig
 from pipelines.products import PRODUCTS, Product
 from tasks.bridge import as_task
-from tests.artifacts.toys import SLOW, SOURCE, SlowConfig, SourceConfig
+from tests.artifacts.toys import JOIN, MEET, SLOW, SOURCE, MeetConfig, SlowConfig, SourceConfig
 
 
 class ToyConfig(StageConfig):
@@ -24,14 +24,38 @@ def walk(config: ToyConfig, run: Run) -> Artifact:
     return run(SLOW, config.slow, text=source["text"])
 
 
+class PairConfig(StageConfig):
+    source: SourceConfig = SourceConfig(path=Path(__file__).parent)
+    left: MeetConfig = MeetConfig(name="left")
+    right: MeetConfig = MeetConfig(name="right")
+    slow: SlowConfig = SlowConfig()
+    join: StageConfig = StageConfig()
+
+
+def pair(config: PairConfig, run: Run) -> Artifact:
+    """Three stages that need the same one, and one that needs two of them."""
+    text = run(SOURCE, config.source)["text"]
+    left = run(MEET, config.left, node="left", text=text)
+    run(SLOW, config.slow, text=text)
+    right = run(MEET, config.right, node="right", text=text)
+    return run(JOIN, config.join, left=left["text"], right=right["text"])
+
+
 PRODUCTS["toy"] = Product("toy", ToyConfig, walk, "a toy")
-TASKS.update({stage.name: as_task(stage) for stage in (SOURCE, SLOW)})
+PRODUCTS["pair"] = Product("pair", PairConfig, pair, "a toy with independent stages")
+TASKS.update({stage.name: as_task(stage) for stage in (SOURCE, SLOW, MEET, JOIN)})
 
 
 @flow(name="toy", persist_result=False)
 def toy(config: ToyConfig = ToyConfig()) -> State[list[NodeResult]]:  # noqa: B008 - frozen
     """Count slowly."""
     return run_product("toy", config)
+
+
+@flow(name="pair", persist_result=False)
+def side_by_side(config: PairConfig = PairConfig()) -> State[list[NodeResult]]:  # noqa: B008 - frozen
+    """Build what can be built at once."""
+    return run_product("pair", config)
 
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ WRONG = [
     ("bert", {"objective": "causal"}, r"'causal' needs a causal model and 'bert' is masked; .* to one of llama, qwen3"),
     ("bert", {"document_mask": True}, r"document_mask: true is for the objective 'causal' and this is 'masked'"),
     ("modernbert", {"attention": "blockwise"}, r"attention: 'blockwise' sees only what stands before a token"),
+    ("bert", {"optimizer": "sophia"}, r"'sophia' draws next tokens from the model and the objective is 'masked'"),
     ("gpt2", {"attention_dropout": 0.1}, r"attention_dropout: 0\.1 has no effect in 'gpt2'; set it to 0"),
     ("gpt2", {"dtype": "fp8"}, r"dtype: 'fp8' is for matrices without biases"),
 ]

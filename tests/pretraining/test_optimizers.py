@@ -18,9 +18,9 @@ from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.curvature import drawn_targets
 from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import IGNORED, causal_cross_entropy
+from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.optimizer import WHOLE_ONLY, build_optimizers, check_optimizer, set_lr
 from pipelines.pretraining.optimizer_settings import OptimizerName, ScheduleName
-from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import pretrain
 from pipelines.pretraining.settings import LoopConfig
 from pipelines.pretraining.sophia import Sophia
