@@ -170,7 +170,19 @@ def candidates(annotation: Any, value: Any) -> Iterator[Any]:
         base = value if isinstance(value, float) else 0.5
         yield from (base * 0.9, base * 1.1, base / 2, base + 0.01, base - 0.01, 0.5)
     elif annotation is str:
-        yield from (f"{value} more", f"{value}x", "other", "cuda", "<|other|>", "0123abcd")
+        yield from (f"{value} more", f"{value}x", "other", "cuda", "<|other|>", "0123abcd", "node-0:29500")
+
+
+MESH = "pretrain.parallel"
+TOGETHER: dict[str, dict[str, Any]] = {
+    f"{MESH}.data_parallel_replicate_degree": {f"{MESH}.processes": 2},
+    f"{MESH}.tensor_parallel_degree": {f"{MESH}.processes": 2},
+    f"{MESH}.pipeline_parallel_degree": {f"{MESH}.processes": 2, "pretrain.micro_batch": 1},
+    f"{MESH}.expert_parallel_degree": {f"{MESH}.processes": 2},
+    f"{MESH}.nodes": {f"{MESH}.processes": 2, f"{MESH}.rendezvous_endpoint": "node-0:29500"},
+    f"{MESH}.rendezvous_endpoint": {f"{MESH}.processes": 2, f"{MESH}.nodes": 2},
+}
+"""Runtime fields that have another value only beside other ones."""
 
 
 def changed(config: FullConfig, leaf: Leaf) -> FullConfig:
@@ -179,7 +191,7 @@ def changed(config: FullConfig, leaf: Leaf) -> FullConfig:
         if other == leaf.value:
             continue
         try:
-            return with_settings(config, {leaf.path: other})
+            return with_settings(config, {**TOGETHER.get(leaf.path, {}), leaf.path: other})
         except (Exception, ValidationError):  # noqa: BLE001, S112 - out of the field's bounds: try the next
             continue
     raise AssertionError(f"no other valid value is known for {leaf.path}: {leaf.annotation} = {leaf.value!r}")

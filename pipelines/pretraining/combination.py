@@ -46,6 +46,12 @@ def check_combination(config: PretrainConfig) -> None:
             f"pretrain.compile: 'always' hides which experts of {config.architecture!r} are used, which its "
             "load-balance loss reads; set compile to 'never'"
         )
+    experts, degree = row.experts.number if row.experts else 1, config.parallel.expert_parallel_degree
+    if experts % degree:
+        raise UserError(
+            f"pretrain.parallel.expert_parallel_degree: {degree} does not divide the {experts} experts in a block of "
+            f"{config.architecture!r}; set it to 1"
+        )
     if config.dtype == "fp8" and row.biased:
         raise UserError(
             f"pretrain.dtype: 'fp8' is for matrices without biases and those of {config.architecture!r} have them; "

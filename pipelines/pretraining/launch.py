@@ -14,6 +14,7 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.slot import held_slots
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import progress_dir, read_progress
+from pipelines.pretraining.combination import check_combination
 from pipelines.pretraining.optimizer import check_optimizer
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.pretraining.stopping import stop_on_sigterm
@@ -33,6 +34,7 @@ def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Met
     `rendezvous_endpoint`; those of the others are started there. SIGTERM to this process reaches them, and they save
     and stop; when this process is gone, however it went, so are they. Raises what the first process that failed raised.
     """
+    check_combination(config)
     parallel = config.parallel
     check_optimizer(config, cut=parallel.cuts_weights, sampling=not parallel.cuts_model)
     folder = progress_dir(out) / "processes"

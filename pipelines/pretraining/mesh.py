@@ -152,12 +152,6 @@ def check_fit(parallel: ParallelConfig, row: Architecture, size: Size, config: L
         if count % degree:
             fits = max(number for number in range(1, degree) if count % number == 0)
             raise ValueError(f"{what}: no multiple of parallel's {kind} {degree}; {fits} would do")
-    experts, dealt = row.experts.number if row.experts else 1, parallel.expert_parallel_degree
-    if experts % dealt:
-        raise ValueError(
-            f"architecture {row.model_type!r} has {experts} experts in a block, which expert_parallel_degree {dealt} "
-            "does not divide; set it to 1"
-        )
     if tensor > 1 and config.dtype == "fp8":
         raise ValueError("dtype 'fp8' is not computed on matrices that tensor_parallel_degree cuts; use 'bf16'")
     rows = config.global_batch // data

@@ -247,7 +247,7 @@ def _mark(device: torch.device) -> Mark:
     """Return this moment on the device's clock."""
     if device.type == "cpu":
         return time.monotonic()
-    event = torch.cuda.Event(enable_timing=True)
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record()
     return event
 

@@ -19,9 +19,10 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import HuggingFaceStorageReader, load
 
+from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.work import progress_dir, read_progress
 from pipelines.pretraining.mesh import ParallelConfig
-from pipelines.pretraining.pretrain import PretrainConfig
+from pipelines.pretraining.pretrain import PretrainConfig, pretrain
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = PretrainConfig(
@@ -274,7 +275,6 @@ REFUSED = {
     },
     "micro_batch 2 cuts the 1 sequences of a pipeline into 0.5 parts": {"processes": 8, "pipeline_parallel_degree": 2},
     "expert_parallel_degree: 3 with 4 shards": {"processes": 4, "expert_parallel_degree": 3},
-    "architecture 'llama' has 1 experts in a block": {"processes": 4, "expert_parallel_degree": 4},
     "nodes: 2 do not get equally many of 3 processes": {
         "processes": 3, "nodes": 2, "rendezvous_endpoint": "node-0:29500",
     },
@@ -292,6 +292,15 @@ def test_a_mixture_of_experts_is_refused_in_stages_and_cut_blocks() -> None:
     for mesh in (TENSOR, PIPELINE):
         with pytest.raises(ValidationError, match=r"architecture 'mixtral' is not cut by .* set both to 1"):
             PretrainConfig.model_validate({**CONFIG.model_dump(), "architecture": "mixtral", "parallel": spread(mesh)})
+
+
+def test_experts_that_are_not_there_are_not_dealt_out(inputs: Any, tmp_path: Path) -> None:
+    parallel = {"processes": 4, "expert_parallel_degree": 4}
+    config = PretrainConfig.model_validate({**CONFIG.model_dump(), "parallel": parallel})
+    with pytest.raises(
+        UserError, match="expert_parallel_degree: 4 does not divide the 1 experts in a block of 'llama'"
+    ):
+        pretrain(config, **inputs.named(), out=tmp_path)
 
 
 def test_fp8_is_refused_on_cut_matrices() -> None:
