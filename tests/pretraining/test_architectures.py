@@ -32,8 +32,9 @@ def config(way: str, **changes: object) -> PretrainConfig:
         sequence_length=32,
         global_batch=16,
         micro_batch=16,
-        warmup_steps=2,
-        lr=5e-3,
+        warmup_steps=10,
+        optimizer="muon",
+        lr=1e-2,
         heldout_every=100,
         checkpoint_every=100,
         heldout_sequences=8,
@@ -46,8 +47,7 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     """64 documents, which are held out as well: what is asked is to know them."""
     folder = tmp_path_factory.mktemp("documents")
     write_tokenizer(folder / "tokenizer")
-    things = ("mill", "sack", "river", "stone", "wheel", "grain", "flour", "baker")
-    texts = [f"the {one} has a {other}." for one in things for other in things]
+    texts = [f"{one * 5} {other * 5}." for one in "mstrwgfb" for other in "mstrwgfb"]
     write_split(folder / "train", texts, folder / "tokenizer")
     write_split(folder / "heldout", texts, folder / "tokenizer")
     return Inputs(folder / "train", folder / "heldout", folder / "tokenizer")
@@ -90,9 +90,9 @@ def published(out: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_64_documents_are_learnt_by_heart(way: str, documents: Inputs, tmp_path: Path) -> None:
-    steps = 400 if ARCHITECTURES[way].kind == "masked" else 100  # a seventh of the tokens are predicted
+    steps = 150 if ARCHITECTURES[way].kind == "masked" else 75  # a seventh of the tokens are predicted
     metrics = pretrain(config(way, max_steps=steps), **documents.named(), out=tmp_path)
-    assert metrics["heldout_loss"] < 0.6, "a byte takes 5.6 nats at first, and what the text itself leaves open is .35"
+    assert metrics["heldout_loss"] < 0.6, "a byte takes 5.6 nats at first, and what the text itself leaves open is .32"
 
 
 @pytest.mark.parametrize("way", WAYS)
