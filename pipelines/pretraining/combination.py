@@ -36,6 +36,11 @@ def check_combination(config: PretrainConfig) -> None:
             f"pretrain.options: they are made for {' and '.join(FITTING)} and architecture is "
             f"{config.architecture!r}; leave them out, or set architecture to 'llama'"
         )
+    if config.options != PLAIN and config.parallel.cuts_model:
+        raise UserError(
+            "pretrain.options: they are not made for blocks that parallel's tensor_parallel_degree or "
+            "pipeline_parallel_degree cuts; leave them out, or set both degrees to 1"
+        )
     if config.attention_dropout and not row.attention_dropout:
         raise UserError(
             f"pretrain.attention_dropout: {config.attention_dropout:g} has no effect in {config.architecture!r}; "

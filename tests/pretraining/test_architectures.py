@@ -13,6 +13,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.run import Planner
 from pipelines.artifacts.store import Store
 from pipelines.models.architectures import ARCHITECTURES
+from pipelines.models.options import ModelOptions
+from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
 from pipelines.products import post_train
 from pipelines.products import pretrain as pretrain_product
@@ -113,6 +115,11 @@ WRONG = [
     ("bert", {"document_mask": True}, r"document_mask: true is for the objective 'causal' and this is 'masked'"),
     ("modernbert", {"attention": "blockwise"}, r"attention: 'blockwise' sees only what stands before a token"),
     ("bert", {"optimizer": "sophia"}, r"'sophia' draws next tokens from the model and the objective is 'masked'"),
+    (
+        "llama",
+        {"options": ModelOptions(tied=False), "parallel": ParallelConfig(processes=2, pipeline_parallel_degree=2)},
+        r"options: they are not made for blocks that parallel's tensor_parallel_degree or pipeline_parallel_degree",
+    ),
     ("gpt2", {"attention_dropout": 0.1}, r"attention_dropout: 0\.1 has no effect in 'gpt2'; set it to 0"),
     ("gpt2", {"dtype": "fp8"}, r"dtype: 'fp8' is for matrices without biases"),
 ]
