@@ -9,7 +9,7 @@ paradigm) make the run longer; the defaults take some minutes on two cores. The 
 import json
 import math
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -55,6 +55,12 @@ def steps(name: str) -> int:
     return max(2, round(FLOPS / (cost(name) * BATCH * LENGTH)))
 
 
+def peak_memory() -> int:
+    """Return the most memory, in bytes, that this process held; rusage tells that of its parent where it is more."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024  # type: ignore[union-attr]
+
+
 def train(name: str, folder: Path) -> None:
     """Train and score one model, and write what came of it."""
     config = PretrainConfig(
@@ -76,7 +82,7 @@ def train(name: str, folder: Path) -> None:
     shards, out = folder / "shards", folder / name
     inputs = {"train": shards / "train", "heldout": shards / "heldout", "tokenizer": shards / "tokenizer"}
     found = pretrain(config, **inputs, out=out)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = peak_memory()
     rows = [json.loads(line) for line in (out / "log" / "metrics.jsonl").read_text().splitlines()]
     scoring = EvaluateConfig(
         heldout_tokens=SCORED_TOKENS,
