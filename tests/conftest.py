@@ -9,6 +9,7 @@ from pipelines.artifacts.run import LocalRun, NodeResult, record_run, until_soun
 from pipelines.artifacts.store import Store
 from pipelines.products import full
 from pipelines.recipes import smoke
+from tests.deployments.servers import Running, session_of
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -32,6 +33,22 @@ def store(tmp_path: Path) -> Store:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-golden", action="store_true", help="write the golden files from this run")
     parser.addoption("--screenshots", action="store_true", help="write docs/ui-*.png from the browser tests")
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The PREFECT_HOME of a server that `gristmill server` has started once, on an empty database, and ended.
+
+    A server that starts from a copy of it answers in seconds, and on an empty database in half a minute. Servers share
+    nothing but this beginning.
+    """
+    home = tmp_path_factory.mktemp("prefect") / "home"
+    running = Running(["deployments.cli", "server", "--port", "0"], {"PREFECT_HOME": str(home)})
+    running.line("server ready at ", 180)
+    pid = running.process.pid
+    assert running.end() == 0
+    assert not session_of(pid), "SIGTERM leaves no process"
+    return home
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """One server of Prefect a session, started as its users start it."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """`gristmill server` on an empty database; at the end SIGTERM leaves no process."""
-    home = tmp_path_factory.mktemp("prefect")
+def prefect_server(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """`gristmill server`, started a second time; at the end SIGTERM leaves no process."""
+    home = shutil.copytree(prefect_home, tmp_path_factory.mktemp("prefect") / "home")
     running = Running(["deployments.cli", "server", "--port", "0"], {"PREFECT_HOME": str(home)})
     url = running.line(r"server ready at (\S+);", 180)[1] + "/api"
     api = Api(url)

@@ -24,7 +24,7 @@ def environment(
 ) -> dict[str, str]:
     """What a command needs to reach the server, with a copy of the store of a finished run."""
     store = shutil.copytree(smoke_run.store.root, tmp_path_factory.mktemp("deployed") / "store")
-    return prefect_server.environment | {"GRISTMILL_STORE": str(store)}
+    return prefect_server.environment | {"GRISTMILL_STORE": str(store), "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +48,6 @@ def test_every_row_is_a_deployment_of_its_flow(prefect_server: Server, served: R
         assert made["parameters"]["config"] == part_of(row.config, smoke()).model_dump(mode="json")
         assert made["tags"] == ["gristmill"] and not made["paused"]
         assert (made["global_concurrency_limit"] or {}).get("limit") == row.at_once
-
-
-def test_a_schedule_starts_its_deployment_with_the_recipe(prefect_server: Server, served: Running) -> None:
-    api = prefect_server.api
-
-    def ran() -> list[dict[str, Any]]:
-        of_schedule = {"tags": {"all_": ["auto-scheduled"]}, "state": {"type": {"any_": ["COMPLETED", "FAILED"]}}}
-        return api.runs("dedup-only", flow_runs=of_schedule)
-
-    run = until(ran, 150, "the run of the schedule")[0]
-    assert run["deployment_id"] == api.deployment("dedup-only")["id"]
-    assert run["state"]["type"] == "COMPLETED" and run["state"]["message"] == "4 stages"
-    assert run["parameters"] == of_dedup_only()
-    assert run["expected_start_time"].endswith(":00Z") or ":00+" in run["expected_start_time"]
 
 
 def test_a_single_stage_runs_by_name(prefect_server: Server, served: Running) -> None:
@@ -116,3 +102,17 @@ def test_a_new_corpus_starts_a_retraining_with_the_recipe(prefect_server: Server
     assert run["created_by"]["type"] == "AUTOMATION" and CORPUS_PUBLISHED in run["created_by"]["display_value"]
     assert run["parameters"]["config"] == part_of(RetrainConfig, smoke()).model_dump(mode="json")
     assert "promoted" in api.ended(run["id"])["state"]["message"], "nothing was ever promoted in this store"
+
+
+def test_a_schedule_starts_its_deployment_with_the_recipe(prefect_server: Server, served: Running) -> None:
+    api = prefect_server.api
+
+    def ran() -> list[dict[str, Any]]:
+        of_schedule = {"tags": {"all_": ["auto-scheduled"]}, "state": {"type": {"any_": ["COMPLETED", "FAILED"]}}}
+        return api.runs("dedup-only", flow_runs=of_schedule)
+
+    run = until(ran, 150, "the run of the schedule")[0]
+    assert run["deployment_id"] == api.deployment("dedup-only")["id"]
+    assert run["state"]["type"] == "COMPLETED" and run["state"]["message"] == "4 stages"
+    assert run["parameters"] == of_dedup_only()
+    assert run["expected_start_time"].endswith(":00Z") or ":00+" in run["expected_start_time"]

@@ -13,6 +13,8 @@ from tests.deployments.conftest import Server
 from tests.deployments.servers import ROOT, Running, until
 
 pytestmark = pytest.mark.slow
+SOON = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+"""A worker looks for runs every ten seconds where nothing else is said."""
 
 
 def command(server: Server, *arguments: str) -> str:
@@ -45,7 +47,7 @@ def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(
         assert [item["schedule"]["cron"] for item in made["schedules"]] == ([row.cron] if row.cron else [])
     events = [item["trigger"]["expect"] for item in api.ask("POST", "/automations/filter") if item["actions"]]
     assert [expect for expect in events if "gristmill.corpus.published" in expect] == [["gristmill.corpus.published"]]
-    environment = prefect_server.environment | {"GRISTMILL_STORE": str(smoke_run.store.root)}
+    environment = prefect_server.environment | {"GRISTMILL_STORE": str(smoke_run.store.root)} | SOON
     worker = Running(["prefect", "worker", "start", "--pool", POOL], environment)
     try:
         worker.line("started!", 120)

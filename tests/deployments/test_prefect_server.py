@@ -85,8 +85,8 @@ def test_what_somebody_changed_stays_when_the_server_starts_again(prefect_server
 
 
 @pytest.mark.slow
-def test_a_wrong_auth_string_is_one_line_and_the_right_one_is_let_in(prefect_server: Server, tmp_path: Path) -> None:
-    shutil.copytree(prefect_server.home, tmp_path / "home")  # a prepared database, so that it starts in seconds
+def test_a_wrong_auth_string_is_one_line_and_the_right_one_is_let_in(prefect_home: Path, tmp_path: Path) -> None:
+    shutil.copytree(prefect_home, tmp_path / "home")
     home = {"PREFECT_HOME": str(tmp_path / "home")}
     running = Running(
         ["deployments.cli", "server", "--port", "0"], home | {"PREFECT_SERVER_API_AUTH_STRING": "admin:right"}

@@ -59,9 +59,9 @@ class Product:
 
 
 @pytest.fixture(scope="module")
-def product(smoke_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+def product(smoke_run: Finished, prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """The product's own commands over the store of a finished smoke run, of which a changed value rebuilds a part."""
-    home = tmp_path_factory.mktemp("prefect")
+    home = shutil.copytree(prefect_home, tmp_path_factory.mktemp("browser") / "home")
     store = home / "store"
     shutil.copytree(smoke_run.store.root, store)
     url = f"http://127.0.0.1:{(port := free_port())}"

@@ -24,12 +24,13 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+from flows.product import SEQUENTIAL, TASK_RUNNER
 from pipelines.artifacts.build import Built, build
 from pipelines.artifacts.run import LocalRun
 from pipelines.artifacts.store import Store, damage
 from pipelines.artifacts.work import read_progress
 from tests.artifacts.toys import SLOW, SOURCE, SlowConfig, SourceConfig
-from tests.flows.served import CODE, Served, processes, served, wait_for
+from tests.flows.served import CODE, Served, free_port, processes, served, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,6 +51,8 @@ class Bench:
         self.texts = home / "texts"
         self.texts.mkdir()
         (self.texts / "a.txt").write_text("grist")
+        self.besides: list[int] = []
+        """Processes that belong to no run."""
 
     def parameters(self, salt: str, **changes: Any) -> dict[str, Any]:
         slow = {"salt": salt, "steps": STEPS, "pause_seconds": 0.05, "device": DEVICE, **changes}
@@ -67,7 +70,7 @@ class Bench:
 
     def below(self) -> dict[int, str]:
         """All processes of runs, without the runner itself."""
-        return processes(self.store.root, self.prefect.runner.pid if self.prefect.runner else 0)
+        return processes(self.store.root, self.prefect.runner.pid if self.prefect.runner else 0, *self.besides)
 
     def gone(self, since: float, what: str) -> None:
         """See that nothing of a run is left in time, and say after how long."""
@@ -108,15 +111,16 @@ class Bench:
         assert state.name == name, state.message
         assert seconds < SHOWN_SECONDS
 
-    def script(self, parameters: dict[str, Any], options: str = "") -> subprocess.Popen[bytes]:
+    def script(self, parameters: dict[str, Any], options: str = "", on: str = SEQUENTIAL) -> subprocess.Popen[bytes]:
         """Start the flow in a process of its own, without a runner."""
+        flow = "toy" if on == SEQUENTIAL else "side_by_side"
         code = (
-            "import json, sys; from tests.flows.toy_flow import ToyConfig, toy; "
-            f"toy{options}(ToyConfig(**json.loads(sys.argv[1])), return_state=True)"
+            f"import json, sys; from tests.flows.toy_flow import {flow} as flow; "
+            f"flow{options}(json.loads(sys.argv[1]), return_state=True)"
         )
         return subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(parameters["config"])],
-            env=self.prefect.environment(self.store.root), cwd=CODE,
+            env=self.prefect.environment(self.store.root) | {TASK_RUNNER: on}, cwd=CODE,
             stdout=self.prefect.log, stderr=self.prefect.log,
         )  # fmt: skip
 
@@ -214,6 +218,47 @@ def test_a_time_limit_ends_the_stage(bench: Bench) -> None:
     runs = bench.prefect.request(lambda client: client.read_flow_runs())
     assert "TimedOut" in {run.state_name for run in runs}
     bench.goes_on("late")
+
+
+@pytest.fixture(scope="module")
+def cluster(bench: Bench) -> Iterator[str]:
+    """A Dask cluster as other hosts would form one: a scheduler and a worker, each a process; yields its address."""
+    pytest.importorskip("prefect_dask", reason="the extra `dask` is not installed")
+    address, here = f"tcp://127.0.0.1:{free_port()}", ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
+    environment = bench.prefect.environment(bench.store.root)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dask", *words, *here],
+            env=environment, cwd=CODE, stdout=bench.prefect.log, stderr=bench.prefect.log,
+        )
+        for words in (
+            ("scheduler", "--port", address.rpartition(":")[2]),
+            ("worker", address, "--no-nanny", "--nthreads", "3"),
+        )
+    ]  # fmt: skip
+    bench.besides += [process.pid for process in started]
+    yield address
+    for process in reversed(started):
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_run_with_stages_side_by_side_leaves_nothing(
+    bench: Bench, where: str, how: str, request: pytest.FixtureRequest
+) -> None:
+    on, salt = "dask:3" if where == "here" else request.getfixturevalue("cluster"), f"beside {where} {how}"
+    sides = {side: {"name": f"{side} {salt}"} for side in ("left", "right")}
+    parameters = {"config": {**bench.parameters(salt)["config"], **sides}}
+    process = bench.script(parameters, on=on)
+    wait_for(lambda: bench.steps() > 2, 60, "the first steps")
+    number = signal.Signals[how]
+    since = time.monotonic()
+    process.send_signal(number)
+    bench.gone(since, f"{how} to a run whose stages are on {'its own' if where == 'here' else 'another'} cluster")
+    assert process.wait(10) == -number or how == "SIGTERM"
+    bench.goes_on(salt)
 
 
 def test_of_two_runs_of_one_key_one_computes(bench: Bench) -> None:
