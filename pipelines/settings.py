@@ -57,11 +57,25 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def with_settings(config: C, changes: Mapping[str, Any]) -> C:
-    """Return the config with the fields at these dotted paths changed and everything checked again."""
+    """Return the config with the fields at these dotted paths changed and everything checked again.
+
+    What fits only beside another change, a degree of a mesh beside its processes, is tried again behind it.
+    """
     refuse_secrets(changes)
     # The crawl before the examples: documents made of the examples' objects allow no other examples.
-    for path, value in sorted(changes.items(), key=lambda change: change[0].split(".")[0] != "ingest"):
-        config = _changed(config, path, path.split("."), value)
+    left = sorted(changes.items(), key=lambda change: change[0].split(".")[0] != "ingest")
+    while left:
+        refused: list[tuple[str, Any]] = []
+        errors: list[UserError] = []
+        for path, value in left:
+            try:
+                config = _changed(config, path, path.split("."), value)
+            except UserError as error:
+                refused.append((path, value))
+                errors.append(error)
+        if len(refused) == len(left):
+            raise errors[0]
+        left = refused
     return config
 
 

@@ -76,3 +76,12 @@ def test_yaml_that_is_no_recipe_is_refused_in_one_line(text: str, tmp_path: Path
     with pytest.raises(UserError) as caught:
         load_recipe(str(tmp_path / "mine.yaml"))
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_fit_only_together_are_taken_in_any_order() -> None:
+    mesh = {"nodes": 2, "rendezvous_endpoint": "node-0:29500", "tensor_parallel_degree": 2, "processes": 4}
+    for order in (list(mesh), list(reversed(mesh))):
+        parallel = with_settings(smoke(), {f"pretrain.parallel.{name}": mesh[name] for name in order}).pretrain.parallel
+        assert (parallel.nodes, parallel.shards, parallel.tensor_parallel_degree) == (2, 2, 2)
+    with pytest.raises(UserError, match=r"pretrain\.parallel: .*processes: 3 does not divide by 2"):
+        with_settings(smoke(), {"pretrain.parallel.tensor_parallel_degree": 2, "pretrain.parallel.processes": 3})

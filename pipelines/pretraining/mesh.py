@@ -125,10 +125,9 @@ class ParallelConfig(StageConfig):
             raise ValueError(
                 f"nodes: {self.nodes} do not get equally many of {self.processes} processes; change one of them"
             )
-        if (self.nodes > 1) != (self.rendezvous_endpoint is not None):
+        if self.nodes > 1 and self.rendezvous_endpoint is None:
             raise ValueError(
-                f"rendezvous_endpoint: {self.rendezvous_endpoint!r} with nodes {self.nodes}; several nodes need the "
-                "HOST:PORT of one of them, and one node needs none"
+                f"rendezvous_endpoint: None with nodes {self.nodes}; several nodes need the HOST:PORT of one of them"
             )
         return self
 

@@ -134,6 +134,10 @@ def test_what_an_architecture_cannot_do_is_said_when_a_run_is_planned(
         pretrain_product(wrong, Planner(Store(tmp_path)))
 
 
+def test_each_architecture_has_a_key_of_its_own() -> None:
+    assert len({json.dumps(config(way).identity()) for way in WAYS}) == len(WAYS)
+
+
 def test_an_unknown_architecture_is_one_line_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"pretrain\.architecture: 'gtp2': .*did you mean 'gpt2'\?"):
         with_settings(smoke(), {"pretrain.architecture": "gtp2"})

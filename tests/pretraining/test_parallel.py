@@ -311,6 +311,9 @@ def test_fp8_is_refused_on_cut_matrices() -> None:
 def test_the_mesh_is_not_in_the_key() -> None:
     spread_out = PretrainConfig.model_validate({**CONFIG.model_dump(), "parallel": spread(TENSOR_AND_SHARDS)})
     assert spread_out.identity() == CONFIG.identity()
+    mixture = {**CONFIG.model_dump(), "architecture": "mixtral"}
+    dealt = {**mixture, "parallel": {"processes": 2, "expert_parallel_degree": 2}}
+    assert PretrainConfig.model_validate(dealt).identity() == PretrainConfig.model_validate(mixture).identity()
 
 
 def test_a_shard_degree_of_minus_one_is_what_is_left_of_the_processes() -> None:
