@@ -14,6 +14,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.secret_values import refuse_secrets
 
 C = TypeVar("C", bound=BaseModel)
+LONGEST_NAME = 100
+"""No value that a setting allows by name is longer."""
 MAX_RECIPE_BYTES = 1 << 20
 """A recipe is some hundred lines; a YAML file beyond this is something else."""
 
@@ -136,6 +138,9 @@ def checked(model: type[C], fields: Mapping[str, Any], where: str) -> C:
 
 def _nearest(error: ErrorDetails) -> str:
     """Return a question for the allowed value that is nearest to the one given, where there is one."""
+    given = error["input"]
+    if not isinstance(given, str) or len(given) > LONGEST_NAME:
+        return ""
     allowed = re.findall(r"'([^']+)'", str(error.get("ctx", {}).get("expected", "")))
-    near = get_close_matches(str(error["input"]), allowed, n=1)
+    near = get_close_matches(given, allowed, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
