@@ -19,9 +19,15 @@ def run_facts(config: PretrainConfig, train: Path, tokenizer: str) -> dict[str, 
     shares = config.mixture.identity() if config.mixture.corpora else None
     order = [config.seed, config.sequence_length, shares, *(file_digest(folder / INDEX_FILE) for folder in folders)]
     objective = objective_of(config.objective, config.architecture)
-    names = {"size": config.size, "architecture": config.architecture, "objective": objective}
-    names |= {"options": config.options.identity(), "optimizer": config.optimizer}
-    return {**names, "tokenizer": tokenizer, "order": order}
+    return {
+        "size": config.size,
+        "architecture": config.architecture,
+        "objective": objective,
+        "options": config.options.identity(),
+        "optimizer": config.optimizer,
+        "tokenizer": tokenizer,
+        "order": order,
+    }
 
 
 def read_state(folder: Path, facts: dict[str, Any]) -> Snapshot:
