@@ -196,6 +196,7 @@ def test_the_report_shows_the_audit(tmp_path: Path) -> None:
         "funnel": [],
         "duplicates": {},
         "dropped": {},
+        "tokenizer": {},
         "tokens": [],
         "curves": {},
         "scores": [],
