@@ -27,6 +27,8 @@ SERVER: Mapping[str, str] = {
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    # In memory, which is the default, a killed server forgets who holds a place in a limit, and nobody ever gets it.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
 }
 """For the server, beside its address, its database and the origins that a browser may call it from."""
 

@@ -12,7 +12,6 @@ from typing import Any, Self, TypeVar
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
 from prefect.settings import get_current_settings
 from prefect.states import Completed, Failed
 
@@ -26,6 +25,7 @@ from pipelines.artifacts.run import LocalRun, Run, until_sound
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
 from tasks.cluster_worker import ended_with_run
+from tasks.places import place_across_hosts
 from tasks.showing import move_bar, progress_bar, show_lineage
 
 T = TypeVar("T")
@@ -33,10 +33,6 @@ T = TypeVar("T")
 RETRIES = 2
 """For a fault that may be over at the next try; PREFECT_TASKS_DEFAULT_RETRIES sets another count."""
 RETRY_DELAYS_SECONDS = [10.0, 60.0]
-
-GPU_LIMIT = "gpu"
-LEASE_SECONDS = 60
-"""The shortest that Prefect grants."""
 
 StageTask = Task[[StageConfig, Mapping[str, Output], str, Store], Any]
 
@@ -52,7 +48,7 @@ def as_task(stage: Stage) -> StageTask:
         try:
             built = find_built(store, stage, config, inputs, node=node)
             if built is None:
-                with progress_bar(node), progress_in_log(), across_hosts(config):
+                with progress_bar(node), progress_in_log(), place_across_hosts(config, node, log_line):
                     built = build_in_host(Job(store, stage, config, inputs, node))
                 show_lineage(node, built.manifest)
         except (UserError, StageFailed, DamagedArtifact) as error:  # one line in the UI, not a traceback
@@ -96,19 +92,6 @@ def build_in_host(job: Job) -> Built:
             host.free.release()
     with StageHost(log_line) as own, ended_with_run(own):
         return own.build(job)
-
-
-@contextmanager
-def across_hosts(config: StageConfig) -> Iterator[None]:
-    """Hold a place in Prefect's concurrency limit `gpu` for a stage that uses a device; without the limit do nothing.
-
-    On one host the lock of the device decides, which a dead run frees at once; this limit frees it after a minute.
-    """
-    if all(device == "cpu" for device in config.devices()):
-        yield
-        return
-    with concurrency(GPU_LIMIT, occupy=1, lease_duration=LEASE_SECONDS):
-        yield
 
 
 def log_line(level: int, line: str) -> None:

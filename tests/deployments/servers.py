@@ -59,7 +59,9 @@ class Running:
             status = self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            raise
+            self.process.wait()
+            told = "\n".join(self.lines[-40:])
+            raise AssertionError(f"it outlived {signal.Signals(number).name} by {END_SECONDS} s:\n{told}") from None
         self.reader.join(5)
         assert self.process.stdout
         self.process.stdout.close()

@@ -62,6 +62,10 @@ def test_compose_names_services_and_commands_that_exist() -> None:
             app[command[1]].parse_args(command[2:], exit_on_error=False, print_error=False)
         elif command:
             assert command == ["prefect", "worker", "start", "--pool", POOL]
+    server = services["server"]
+    assert f"prefect:{server['environment']['PREFECT_HOME']}" in server["volumes"], (
+        "leases live as long as the database"
+    )
     assert services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
 
 

@@ -1,5 +1,6 @@
 """The deployments of prefect.yaml at a real server, run by a worker of their pool as on a GPU host."""
 
+import json
 import os
 import subprocess
 import sys
@@ -59,3 +60,26 @@ def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(
         assert (run["state"]["type"], run["state"]["message"]) == ("COMPLETED", "2 stages")
     finally:
         worker.end()
+
+
+def test_two_workers_on_one_store_compute_each_key_once(prefect_server: Server, tmp_path: Path) -> None:
+    api, store = prefect_server.api, tmp_path / "store"
+    command(prefect_server, "deployments.cli", "deploy", "stage", "--pool", "two", "--recipe", "smoke")
+    environment = prefect_server.environment | {"GRISTMILL_STORE": str(store)} | SOON
+    start = ["prefect", "worker", "start", "--pool", "two", "--limit", "1", "--name"]
+    workers = {name: Running([*start, name], environment) for name in ("one", "other")}
+    try:
+        for worker in workers.values():
+            worker.line("started!", 120)
+        runs = [api.start("stage", node="ingest") for _ in workers]
+        ended = [api.ended(run) for run in runs]
+        assert [run["state"]["type"] for run in ended] == ["COMPLETED"] * 2
+        assert {run["labels"]["prefect.worker.name"] for run in ended} == set(workers), "a run each, at the same time"
+    finally:
+        for worker in workers.values():
+            worker.end()
+    records = [json.loads(path.read_text())["nodes"] for path in (store / ".runs").glob("*.json")]
+    assert len(records) == 2
+    built = [node["node"] for nodes in records for node in nodes if not node["hit"]]
+    assert sorted(built) == ["examples", "ingest"], "each by one of them"
+    assert len({(node["node"], node["key"]) for nodes in records for node in nodes}) == 2

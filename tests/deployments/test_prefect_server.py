@@ -47,6 +47,7 @@ def test_the_server_has_our_settings(prefect_server: Server) -> None:
     settings = api.ask("GET", "/admin/settings")["server"]
     assert not settings["analytics_enabled"] and not settings["ui"]["show_promotional_content"]
     assert settings["api"]["csrf_protection_enabled"]
+    assert settings["concurrency"]["lease_storage"].endswith(".filesystem"), "a killed server frees places all the same"
     assert api.ask("GET", f"/v2/concurrency_limits/{GPU}")["limit"] == 1
     zombies = [item for item in api.ask("POST", "/automations/filter") if item["name"] == ZOMBIES]
     assert [item["trigger"]["within"] for item in zombies] == [SILENT_SECONDS]

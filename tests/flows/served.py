@@ -20,8 +20,11 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
+from deployments.prefect_settings import CLIENT
+
 CODE = Path(__file__).resolve().parents[2]
 MARK = "GRISTMILL_STORE"
+READY, SERVED = "server ready at ", "is being served"
 
 
 def free_port() -> int:
@@ -52,19 +55,25 @@ class Served:
             "PYTHONPATH": str(CODE),
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            **CLIENT,
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "GRISTMILL_SLOTS": str(self.home / "slots"),
             MARK: str(store),
         }
 
     def start_server(self) -> None:
+        """Start `gristmill server` and return once it has made what our runs need."""
+        before = self.told(READY)
         self.server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)],
-            env=self.environment(self.home / "no-store"), stdout=self.log, stderr=self.log, start_new_session=True,
+            [sys.executable, "-m", "deployments.cli", "server", "--port", str(self.port)],
+            env=self.environment(self.home / "no-store"), cwd=CODE,
+            stdout=self.log, stderr=self.log, start_new_session=True,
         )  # fmt: skip
-        wait_for(lambda: answers(f"{self.url}/health"), 150, "the server")
+        wait_for(lambda: self.told(READY) > before, 150, "the server")
+
+    def told(self, words: str) -> int:
+        """Return how often the server, the runner or a run has said this."""
+        return (self.home / "prefect.log").read_text(errors="replace").count(words)
 
     def kill_server(self) -> None:
         """Kill the server as a whole."""
@@ -74,10 +83,13 @@ class Served:
             self.server = None
 
     def start_runner(self, store: Path) -> None:
+        """Start the runner and return once it looks for runs."""
+        before = self.told(SERVED)
         self.runner = subprocess.Popen(
             [sys.executable, "-m", "tests.flows.toy_flow"],
             env=self.environment(store), cwd=CODE, stdout=self.log, stderr=self.log, start_new_session=True,
         )  # fmt: skip
+        wait_for(lambda: self.told(SERVED) > before, 60, "the runner")
 
     def kill_runner(self) -> None:
         if self.runner:

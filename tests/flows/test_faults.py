@@ -8,27 +8,25 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+from deployments.prefect_settings import WATCHED_TAG
 from flows.product import SEQUENTIAL, TASK_RUNNER
 from pipelines.artifacts.build import Built, build
 from pipelines.artifacts.run import LocalRun
 from pipelines.artifacts.store import Store, damage
 from pipelines.artifacts.work import read_progress
+from tasks.places import GPU_LIMIT
 from tests.artifacts.toys import SLOW, SOURCE, SlowConfig, SourceConfig
 from tests.flows.served import CODE, Served, free_port, processes, served, wait_for
 
@@ -40,6 +38,7 @@ pytestmark = [
 GONE_SECONDS, SHOWN_SECONDS = 6.0, 120.0
 STEPS = 400
 DEVICE = "toy:0"
+TAKEN = f"all places in Prefect's limit {GPU_LIMIT!r} are taken"
 
 
 class Bench:
@@ -65,8 +64,12 @@ class Bench:
         return run
 
     def steps(self) -> int:
+        return max(self.begun(), default=0)
+
+    def begun(self) -> list[int]:
+        """Return how far each stage that is not finished has come, of those that have committed something."""
         found = [read_progress(work) for work in (self.store.root / ".work" / "slow").glob("*[!s]")]
-        return max((progress.done for progress in found if progress), default=0)
+        return [progress.done for progress in found if progress]
 
     def below(self) -> dict[int, str]:
         """All processes of runs, without the runner itself."""
@@ -81,6 +84,11 @@ class Bench:
         slot = self.prefect.home / "slots" / f"{DEVICE.replace(':', '-')}.lock"
         with slot.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def places(self) -> int:
+        """Return how many places of Prefect's limit are taken."""
+        limit = self.prefect.request(lambda client: client.read_global_concurrency_limit_by_name(GPU_LIMIT))
+        return int(limit.active_slots)
 
     def goes_on(self, salt: str) -> None:
         """See that the store is sound, that the next run goes on after the last commit, and that it ends as it must."""
@@ -111,12 +119,19 @@ class Bench:
         assert state.name == name, state.message
         assert seconds < SHOWN_SECONDS
 
+    def waiting(self, salt: str, options: str = "", **changes: Any) -> subprocess.Popen[bytes]:
+        """Return a run in a process of its own once it has said that it waits for a place."""
+        before = self.prefect.told(TAKEN)
+        process = self.script(self.parameters(salt, **changes), options)
+        wait_for(lambda: self.prefect.told(TAKEN) > before, 60, "the wait for a place")
+        return process
+
     def script(self, parameters: dict[str, Any], options: str = "", on: str = SEQUENTIAL) -> subprocess.Popen[bytes]:
         """Start the flow in a process of its own, without a runner."""
         flow = "toy" if on == SEQUENTIAL else "side_by_side"
         code = (
-            f"import json, sys; from tests.flows.toy_flow import {flow} as flow; "
-            f"flow{options}(json.loads(sys.argv[1]), return_state=True)"
+            f"import json, sys; from prefect import tags; from tests.flows.toy_flow import {flow} as flow\n"
+            f"with tags({WATCHED_TAG!r}): flow{options}(json.loads(sys.argv[1]), return_state=True)"
         )
         return subprocess.Popen(
             [sys.executable, "-c", code, json.dumps(parameters["config"])],
@@ -126,22 +141,12 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    home = tmp_path_factory.mktemp("prefect")
+def bench(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    home = shutil.copytree(prefect_home, tmp_path_factory.mktemp("faults") / "home")
     with served(home) as prefect:
         one = Bench(prefect, home)
-        prefect.request(lambda client: client.create_automation(ended_without_heartbeats()))
         prefect.start_runner(one.store.root)
         yield one
-
-
-def ended_without_heartbeats() -> AutomationCore:
-    trigger = EventTrigger(
-        after={"prefect.flow-run.heartbeat"}, expect={"prefect.flow-run.*"}, for_each={"prefect.resource.id"},
-        posture=Posture.Proactive, threshold=1, within=timedelta(seconds=90),
-    )  # fmt: skip
-    actions = [ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat")]
-    return AutomationCore(name="no heartbeat", trigger=trigger, actions=actions)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +213,7 @@ def test_a_run_outlives_kill_9_of_the_server(bench: Bench) -> None:
     built = bench.build("unserved")
     assert built.hit
     bench.ends_as_it_must(built, "unserved")
+    assert bench.places() == 0, "the server remembers who held the place"
 
 
 def test_a_time_limit_ends_the_stage(bench: Bench) -> None:
@@ -218,6 +224,30 @@ def test_a_time_limit_ends_the_stage(bench: Bench) -> None:
     runs = bench.prefect.request(lambda client: client.read_flow_runs())
     assert "TimedOut" in {run.state_name for run in runs}
     bench.goes_on("late")
+
+
+def test_a_dead_holder_s_place_is_free_at_once_and_who_waits_for_it_can_be_stopped(bench: Bench) -> None:
+    """The limit `gpu` of the server is 1, and Prefect alone would free a killed holder's place after a minute."""
+    holder = bench.script(bench.parameters("holder", pause_seconds=0.5))
+    wait_for(bench.begun, 60, "the first steps")
+    late = bench.waiting("late for it", ".with_options(timeout_seconds=8)")
+    since = time.monotonic()
+    wait_for(lambda: late.poll() is not None, 8 + GONE_SECONDS, "the end of the time of a run that waits")
+    print(f"a run with a limit of 8 s that waits for a place: gone {time.monotonic() - since:.1f} s after it said so")
+    stopped = bench.waiting("stopped")
+    since = time.monotonic()
+    stopped.terminate()
+    wait_for(lambda: stopped.poll() is not None, GONE_SECONDS, "the end of a stopped run that waits")
+    print(f"SIGTERM to a run that waits for a place: gone after {time.monotonic() - since:.1f} s")
+    following = bench.waiting("following", pause_seconds=0.001)
+    assert holder.poll() is None and bench.places() == 1
+    since = time.monotonic()
+    holder.kill()
+    wait_for(lambda: len(bench.begun()) == 2, GONE_SECONDS, "the stage of the run that waits")
+    print(f"kill -9 of the holder: the next run's stage has begun after {time.monotonic() - since:.1f} s")
+    assert holder.wait() == -signal.SIGKILL and following.wait(60) == 0
+    assert bench.places() == 0
+    bench.goes_on("holder")
 
 
 @pytest.fixture(scope="module")
@@ -262,8 +292,6 @@ def test_a_run_with_stages_side_by_side_leaves_nothing(
 
 
 def test_of_two_runs_of_one_key_one_computes(bench: Bench) -> None:
-    limit = GlobalConcurrencyLimitCreate(name="gpu", limit=1)
-    bench.prefect.request(lambda client: client.create_global_concurrency_limit(limit))
     runs = [bench.prefect.submit(bench.parameters("twice", pause_seconds=0.02)) for _ in range(2)]
     for run in runs:
         bench.ended(run, "Completed", time.monotonic())
@@ -278,8 +306,7 @@ def test_of_two_runs_of_one_key_one_computes(bench: Bench) -> None:
     wait_for(lambda: len(bench.prefect.request(states)) == 2, 20, "the states of the tasks")
     wait_for(lambda: sorted(bench.prefect.request(states)) == ["Cached", "Completed"], 20, "one hit and one build")
     bench.ends_as_it_must(bench.build("twice"), "twice")
-    left = bench.prefect.request(lambda client: client.read_global_concurrency_limit_by_name("gpu"))
-    assert left.active_slots == 0
+    assert bench.places() == 0
 
 
 def test_a_run_whose_process_nobody_watches_is_shown_as_crashed(bench: Bench, orphaned: tuple[UUID, float]) -> None:

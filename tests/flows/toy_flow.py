@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import flow, serve
 from prefect.client.schemas.objects import State
 
+from deployments.prefect_settings import WATCHED_TAG
 from flows.product import TASKS, run_product
 from pipelines.artifacts.manifest import Artifact
 from pipelines.artifacts.run import NodeResult, Run
@@ -63,4 +64,4 @@ if __name__ == "__main__":
 
     from tests.flows import toy_flow
 
-    serve(toy_flow.toy.to_deployment("toy", entrypoint_type=EntrypointType.MODULE_PATH))
+    serve(toy_flow.toy.to_deployment("toy", tags=[WATCHED_TAG], entrypoint_type=EntrypointType.MODULE_PATH))
