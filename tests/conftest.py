@@ -44,9 +44,12 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     home = tmp_path_factory.mktemp("prefect") / "home"
     running = Running(["deployments.cli", "server", "--port", "0"], {"PREFECT_HOME": str(home)})
-    running.line("server ready at ", 180)
     pid = running.process.pid
-    assert running.end() == 0
+    try:
+        running.line("server ready at ", 180)
+    finally:
+        status = running.end()
+    assert status == 0
     assert not session_of(pid), "SIGTERM leaves no process"
     return home
 

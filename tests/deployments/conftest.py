@@ -24,10 +24,13 @@ def prefect_server(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory)
     """`gristmill server`, started a second time; at the end SIGTERM leaves no process."""
     home = shutil.copytree(prefect_home, tmp_path_factory.mktemp("prefect") / "home")
     running = Running(["deployments.cli", "server", "--port", "0"], {"PREFECT_HOME": str(home)})
-    url = running.line(r"server ready at (\S+);", 180)[1] + "/api"
-    api = Api(url)
-    yield Server(api, home, {"PREFECT_HOME": str(home), "PREFECT_API_URL": url})
-    api.close()
     pid = running.process.pid
-    assert running.end() == 0
+    try:
+        url = running.line(r"server ready at (\S+);", 180)[1] + "/api"
+        api = Api(url)
+        yield Server(api, home, {"PREFECT_HOME": str(home), "PREFECT_API_URL": url})
+        api.close()
+    finally:
+        status = running.end()
+    assert status == 0
     assert not session_of(pid)

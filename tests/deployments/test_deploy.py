@@ -32,9 +32,12 @@ def served(environment: dict[str, str]) -> Iterator[Running]:
     """All deployments served, the nightly one every minute; at the end SIGTERM pauses their schedules."""
     arguments = ["deployments.cli", "deploy", "--recipe", "smoke", "--schedule", "dedup-only=* * * * *"]
     running = Running(arguments, environment)
-    running.line("^serving .*dedup-only", 120)
-    yield running
-    assert running.end() == 0
+    try:
+        running.line("^serving .*dedup-only", 120)
+        yield running
+    finally:
+        status = running.end()
+    assert status == 0
 
 
 def of_dedup_only() -> dict[str, Any]:

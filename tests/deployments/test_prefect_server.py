@@ -92,19 +92,22 @@ def test_a_wrong_auth_string_is_one_line_and_the_right_one_is_let_in(prefect_hom
     running = Running(
         ["deployments.cli", "server", "--port", "0"], home | {"PREFECT_SERVER_API_AUTH_STRING": "admin:right"}
     )
-    url = running.line(r"server ready at (\S+);", 120)[1] + "/api"
-    there = home | {"PREFECT_API_URL": url, "GRISTMILL_STORE": str(tmp_path / "store")}
-    wrong = there | {"PREFECT_API_AUTH_STRING": "admin:wrong"}
-    for environment, words in ((there, "without one"), (wrong, "that is set")):
-        done = gristmill("deploy", "--pool", "there", **environment)
-        one_line(done, 2, "PREFECT_API_AUTH_STRING", words)
-        assert "wrong;" not in done.stderr
-    one_line(gristmill("run", "dedup-only", "--recipe", "smoke", **wrong), 2, "PREFECT_API_AUTH_STRING")
-    api = Api(url, auth=("admin", "right"))
-    assert api.ask("GET", "/admin/version")
-    api.close()
     pid = running.process.pid
-    assert running.end() == 0 and not session_of(pid)
+    try:
+        url = running.line(r"server ready at (\S+);", 120)[1] + "/api"
+        there = home | {"PREFECT_API_URL": url, "GRISTMILL_STORE": str(tmp_path / "store")}
+        wrong = there | {"PREFECT_API_AUTH_STRING": "admin:wrong"}
+        for environment, words in ((there, "without one"), (wrong, "that is set")):
+            done = gristmill("deploy", "--pool", "there", **environment)
+            one_line(done, 2, "PREFECT_API_AUTH_STRING", words)
+            assert "wrong;" not in done.stderr
+        one_line(gristmill("run", "dedup-only", "--recipe", "smoke", **wrong), 2, "PREFECT_API_AUTH_STRING")
+        api = Api(url, auth=("admin", "right"))
+        assert api.ask("GET", "/admin/version")
+        api.close()
+    finally:
+        status = running.end()
+    assert status == 0 and not session_of(pid)
 
 
 @pytest.fixture

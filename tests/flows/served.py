@@ -24,7 +24,7 @@ from deployments.prefect_settings import CLIENT
 
 CODE = Path(__file__).resolve().parents[2]
 MARK = "GRISTMILL_STORE"
-READY, SERVED = "server ready at ", "is being served"
+READY, SERVED = "server ready at ", "being served and polling"
 
 
 def free_port() -> int:
@@ -55,6 +55,7 @@ class Served:
             "PYTHONPATH": str(CODE),
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.url,
+            "PYTHONUNBUFFERED": "1",
             **CLIENT,
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "GRISTMILL_SLOTS": str(self.home / "slots"),
@@ -135,8 +136,8 @@ class Served:
 def served(home: Path) -> Iterator[Served]:
     """Yield a running server; end it and the runner afterwards."""
     one = Served(home)
-    one.start_server()
     try:
+        one.start_server()
         yield one
     finally:
         one.kill_runner()

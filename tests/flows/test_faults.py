@@ -36,7 +36,9 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's table of processes"),
 ]
 GONE_SECONDS, SHOWN_SECONDS = 6.0, 120.0
-STEPS = 400
+LIMIT_SECONDS = 12
+"""Of a run that is timed out: enough for its first steps."""
+STEPS = 200
 DEVICE = "toy:0"
 TAKEN = f"all places in Prefect's limit {GPU_LIMIT!r} are taken"
 
@@ -145,8 +147,12 @@ def bench(prefect_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     home = shutil.copytree(prefect_home, tmp_path_factory.mktemp("faults") / "home")
     with served(home) as prefect:
         one = Bench(prefect, home)
-        prefect.start_runner(one.store.root)
-        yield one
+        try:
+            prefect.start_runner(one.store.root)
+            yield one
+        finally:
+            for process in one.below():  # of a test that failed
+                os.kill(process, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -217,9 +223,11 @@ def test_a_run_outlives_kill_9_of_the_server(bench: Bench) -> None:
 
 
 def test_a_time_limit_ends_the_stage(bench: Bench) -> None:
-    process = bench.script(bench.parameters("late"), ".with_options(timeout_seconds=6)")
+    process = bench.script(
+        bench.parameters("late", pause_seconds=0.5), f".with_options(timeout_seconds={LIMIT_SECONDS})"
+    )
     wait_for(lambda: bench.steps() > 2, 60, "the first steps")
-    wait_for(lambda: process.poll() is not None, 30, "the end of the time")
+    wait_for(lambda: process.poll() is not None, LIMIT_SECONDS + GONE_SECONDS, "the end of the time")
     assert not bench.below()
     runs = bench.prefect.request(lambda client: client.read_flow_runs())
     assert "TimedOut" in {run.state_name for run in runs}
@@ -230,10 +238,12 @@ def test_a_dead_holder_s_place_is_free_at_once_and_who_waits_for_it_can_be_stopp
     """The limit `gpu` of the server is 1, and Prefect alone would free a killed holder's place after a minute."""
     holder = bench.script(bench.parameters("holder", pause_seconds=0.5))
     wait_for(bench.begun, 60, "the first steps")
-    late = bench.waiting("late for it", ".with_options(timeout_seconds=8)")
+    late = bench.waiting("late for it", f".with_options(timeout_seconds={LIMIT_SECONDS})")
     since = time.monotonic()
-    wait_for(lambda: late.poll() is not None, 8 + GONE_SECONDS, "the end of the time of a run that waits")
-    print(f"a run with a limit of 8 s that waits for a place: gone {time.monotonic() - since:.1f} s after it said so")
+    wait_for(lambda: late.poll() is not None, LIMIT_SECONDS + GONE_SECONDS, "the end of the time of a run that waits")
+    print(
+        f"a time limit of {LIMIT_SECONDS} s: a run that waits is gone {time.monotonic() - since:.1f} s after it said so"
+    )
     stopped = bench.waiting("stopped")
     since = time.monotonic()
     stopped.terminate()
