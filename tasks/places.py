@@ -114,7 +114,8 @@ def _free_the_dead(hear: Hear) -> int:
 def _free(path: Path, hear: Hear) -> bool:
     """Free the place that the file is named after; return False where no server takes that now, and the file stays."""
     try:
-        with get_client(sync_client=True) as client:
+        # Settings make it a client of its own: the run's tries for a minute to reach a server that it once reached.
+        with get_client(httpx_settings={}, sync_client=True) as client:
             client.release_concurrency_slots_with_lease(UUID(path.name))
     except HTTPError as error:
         hear(logging.WARNING, f"a place in Prefect's limit {GPU_LIMIT!r} is freed later: its server is away ({error})")

@@ -27,6 +27,8 @@ from pipelines.reporting.markdown import artifact_key, lineage_rows, report_file
 
 LAST_WORD_SECONDS = 5.0
 """How long a task waits at its end for the server to take the last state of its bar."""
+STOPPED_SECONDS = 0.5
+"""The same for a task that is cancelled, stopped or timed out, and has six seconds to be gone."""
 logger = logging.getLogger(__name__)
 
 
@@ -52,14 +54,14 @@ class ProgressBar:
             self.thread.start()
         self.news.put((100 * share, line))
 
-    def end(self, line: str | None) -> None:
+    def end(self, line: str | None, wait_seconds: float = LAST_WORD_SECONDS) -> None:
         """Fill the bar and show this line; None leaves the bar where the work broke off."""
         if self.thread is None:
             return
         if line is not None:
             self.news.put((100.0, line))
         self.news.put(None)
-        self.thread.join(LAST_WORD_SECONDS)
+        self.thread.join(wait_seconds)
 
     def _send(self) -> None:
         artifact: UUID | None = None
@@ -94,8 +96,8 @@ def progress_bar(node: str) -> Iterator[None]:
     token = current_bar.set(bar)
     try:
         yield
-    except BaseException:
-        bar.end(None)
+    except BaseException as error:
+        bar.end(None, LAST_WORD_SECONDS if isinstance(error, Exception) else STOPPED_SECONDS)
         raise
     finally:
         current_bar.reset(token)

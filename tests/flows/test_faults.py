@@ -40,7 +40,7 @@ LIMIT_SECONDS = 12
 """Of a run that is timed out: enough for its first steps."""
 STEPS = 200
 DEVICE = "toy:0"
-TAKEN = f"all places in Prefect's limit {GPU_LIMIT!r} are taken"
+TAKEN = f"\nslow: all places in Prefect's limit {GPU_LIMIT!r} are taken"
 
 
 class Bench:
@@ -120,13 +120,6 @@ class Bench:
         print(f"shown as {state.name} after {seconds:.1f} s: {state.message}")
         assert state.name == name, state.message
         assert seconds < SHOWN_SECONDS
-
-    def waiting(self, salt: str, options: str = "", **changes: Any) -> subprocess.Popen[bytes]:
-        """Return a run in a process of its own once it has said that it waits for a place."""
-        before = self.prefect.told(TAKEN)
-        process = self.script(self.parameters(salt, **changes), options)
-        wait_for(lambda: self.prefect.told(TAKEN) > before, 60, "the wait for a place")
-        return process
 
     def script(self, parameters: dict[str, Any], options: str = "", on: str = SEQUENTIAL) -> subprocess.Popen[bytes]:
         """Start the flow in a process of its own, without a runner."""
@@ -238,18 +231,20 @@ def test_a_dead_holder_s_place_is_free_at_once_and_who_waits_for_it_can_be_stopp
     """The limit `gpu` of the server is 1, and Prefect alone would free a killed holder's place after a minute."""
     holder = bench.script(bench.parameters("holder", pause_seconds=0.5))
     wait_for(bench.begun, 60, "the first steps")
-    late = bench.waiting("late for it", f".with_options(timeout_seconds={LIMIT_SECONDS})")
-    since = time.monotonic()
-    wait_for(lambda: late.poll() is not None, LIMIT_SECONDS + GONE_SECONDS, "the end of the time of a run that waits")
-    print(
-        f"a time limit of {LIMIT_SECONDS} s: a run that waits is gone {time.monotonic() - since:.1f} s after it said so"
-    )
-    stopped = bench.waiting("stopped")
+    before = bench.prefect.told(TAKEN)
+    late = bench.script(bench.parameters("late for it"), f".with_options(timeout_seconds={LIMIT_SECONDS})")
+    stopped = bench.script(bench.parameters("stopped"))
+    wait_for(lambda: bench.prefect.told(TAKEN) == before + 2, 60, "two that wait for the place")
     since = time.monotonic()
     stopped.terminate()
     wait_for(lambda: stopped.poll() is not None, GONE_SECONDS, "the end of a stopped run that waits")
     print(f"SIGTERM to a run that waits for a place: gone after {time.monotonic() - since:.1f} s")
-    following = bench.waiting("following", pause_seconds=0.001)
+    following = bench.script(bench.parameters("following", pause_seconds=0.001))
+    wait_for(lambda: late.poll() is not None, LIMIT_SECONDS + GONE_SECONDS, "the end of the time of a run that waits")
+    print(
+        f"a time limit of {LIMIT_SECONDS} s: a run that waits is gone {time.monotonic() - since:.1f} s after it said so"
+    )
+    wait_for(lambda: bench.prefect.told(TAKEN) == before + 3, 60, "a third one that waits")
     assert holder.poll() is None and bench.places() == 1
     since = time.monotonic()
     holder.kill()
