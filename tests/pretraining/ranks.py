@@ -3,6 +3,7 @@
 Requests come as JSON lines on standard input, answers leave as JSON lines on standard output.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -19,11 +20,15 @@ from pipelines.pretraining.loop import Loop
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.pretraining.worker import join
 from pipelines.pretraining.world import ALONE, World
+from tests.pretraining import ring_on_cpu
 
 
 def rank(request: dict[str, Any], number: int) -> None:
     """Train as one rank and write what it holds and what it counted."""
     config = PretrainConfig.model_validate_json(json.dumps(request["config"]))
+    if request.get("ring_on_cpu"):
+        ring_on_cpu.allow()
+        config = config.model_copy(update={"device": "cpu"})
     out = Path(request["out"])
     torch.set_num_threads(1)
     world = join(config, Path(request["store"]), number) if config.parallel.is_spread else ALONE
@@ -41,7 +46,8 @@ def watched(request: dict[str, Any], world: World, told: dict[str, Any]) -> None
     take, write = Loop._step, saving.write_files
 
     def step(loop: Loop, stop: Any) -> Any:
-        held = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in loop.model.parameters()]
+        weights = [getattr(weight, "ds_tensor", weight) for weight in loop.model.parameters()]  # DeepSpeed's own part
+        held = [weight.to_local() if hasattr(weight, "to_local") else weight for weight in weights]
         told["bytes"] = sum(part.numel() * part.element_size() for part in held)
         told["optimizer_bytes"] = sum(
             (value.to_local() if hasattr(value, "to_local") else value).nbytes
@@ -72,6 +78,9 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         children = []
+        if request["config"]["parallel"].get("engine") == "deepspeed":
+            os.environ["DS_ACCELERATOR"] = "cpu"
+            importlib.import_module("deepspeed")  # once, and not in each rank
         for number in range(request["config"]["parallel"]["processes"]):
             child = os.fork()
             if child == 0:

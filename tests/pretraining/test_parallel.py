@@ -4,10 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -23,24 +19,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.work import progress_dir, read_progress
 from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
+from tests.pretraining.together import ALONE, CONFIG, COPIES, SHARDS, Mesh, Ranks, assert_same_run, spread
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = PretrainConfig(
-    size="smoke",
-    sequence_length=16,
-    global_batch=4,
-    micro_batch=2,
-    max_steps=20,
-    warmup_steps=2,
-    heldout_every=10,
-    heldout_sequences=2,
-    checkpoint_every=5,
-    publish="average",
-)
-
-
-ALONE, COPIES, SHARDS = (1, 1, 1, 1), (1, 2, 1, 1), (1, 1, 2, 1)
-"""Meshes by their degrees: pipeline stages, copies, shards, tensor parallel."""
 HYBRID, TENSOR, PIPELINE, TENSOR_AND_SHARDS = (1, 2, 2, 1), (1, 1, 1, 2), (2, 1, 1, 1), (1, 1, 2, 2)
 OTHERS = [
     (1, 4, 1, 1),
@@ -60,71 +40,6 @@ MESHES = [
     HYBRID,
     *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in OTHERS),
 ]
-Mesh = tuple[int, int, int, int]
-
-
-def spread(mesh: Mesh) -> dict[str, int]:
-    """The config of a mesh."""
-    return {"processes": prod(mesh), **dict(zip(ParallelConfig.degrees, mesh, strict=True))}
-
-
-@dataclass
-class Ranks:
-    """A process that has imported torch and forks the ranks of a run."""
-
-    process: subprocess.Popen[str]
-    inputs: dict[str, str]
-
-    def train(self, out: Path, mesh: Mesh = ALONE, **request: Any) -> list[int]:
-        """Return how each rank ended, 0 for well."""
-        out.mkdir(exist_ok=True, parents=True)
-        config = {**CONFIG.model_dump(mode="json"), "parallel": spread(mesh)}
-        config |= request.pop("config", {})
-        store = out / f"store-{len(list(out.glob('store-*')))}"
-        line = {"config": config, "inputs": self.inputs, "out": str(out), "store": str(store), **request}
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(line) + "\n")
-        self.process.stdin.flush()
-        return list(json.loads(self.process.stdout.readline())["statuses"])
-
-
-@pytest.fixture(scope="module")
-def ranks(inputs: Any) -> Iterator[Ranks]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.pretraining.ranks"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    yield Ranks(process, {name: str(path) for name, path in inputs.named().items()})
-    assert process.stdin and process.stdout
-    process.stdin.close()
-    process.wait(timeout=60)
-    process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def alone(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("alone")
-    assert ranks.train(out) == [0]
-    return out
-
-
-def curve(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "curve" / "curve.jsonl").read_text().splitlines()]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert len(curve(one)) == len(curve(other))
-    for row, expected in zip(curve(other), curve(one), strict=True):
-        assert row == pytest.approx(expected, rel=2e-5, abs=1e-5)
-        assert abs(row["loss"] - expected["loss"]) < 1e-5, row["step"]
-    for file in ("state/model.safetensors", "state/averages.safetensors", "model/model.safetensors"):
-        expected = load_file(one / file)
-        for name, tensor in load_file(other / file).items():
-            torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
