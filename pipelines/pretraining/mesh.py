@@ -105,7 +105,7 @@ class ParallelConfig(StageConfig):
 
     @property
     def can_compile(self) -> bool:
-        """Whether blocks may be compiled: not where attention goes on elsewhere, nor where DeepSpeed has the weights."""
+        """Whether blocks may be compiled: not where attention reaches beyond a process, nor by DeepSpeed."""
         return self.context_parallel_degree == 1 and not self.is_zero
 
     @property

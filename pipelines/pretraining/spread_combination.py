@@ -23,7 +23,7 @@ def check_spread(config: PretrainConfig) -> None:
     elif parallel.is_zero:
         if find_spec("deepspeed") is None:
             raise UserError(
-                "pretrain.parallel.engine: 'deepspeed' needs the package deepspeed; pip install deepspeed, or set engine "
+                "pretrain.parallel.engine: 'deepspeed' needs the package deepspeed; pip install deepspeed, or set it "
                 "to 'torch'"
             )
         kept = f"DeepSpeed's ZeRO {parallel.stage_of_zero} is not made for it here"

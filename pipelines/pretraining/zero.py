@@ -29,7 +29,6 @@ from pipelines.pretraining.zero_settings import FILE, zero_settings
 def zero_engine(model: nn.Module, loss: Loss, world: World, config: LoopConfig, log: Path) -> "ZeroStep":
     """Return the step of a model that DeepSpeed shares out, and write down what DeepSpeed was told."""
     names = [name for name, _ in model.named_parameters()]
-    os.environ["DS_ACCELERATOR"] = config.device  # else it takes a GPU for itself where it sees one
     os.environ.setdefault("LOCAL_RANK", str(world.rank % (world.size // world.parallel.nodes)))
     # DeepSpeed's own calls, one a step and more
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+_tensor` is deprecated", FutureWarning)
@@ -66,7 +65,7 @@ class ZeroLoss(SpreadLoss):
         if self.world.parallel.stage_of_zero < 3:
             yield self.model
             return
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         table = output_vectors(self.model)
         with GatheredParameters([table]):
@@ -108,6 +107,7 @@ class ZeroStep(TrainingStep):
         """Return weights and optimizer state by name; each is put together from all processes when it is asked for."""
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
+        self._link_state()
         state = next(iter(self.optimizer.state.values()), {})
         fields = {
             f"{name}:{field}": (weight, field) for name, weight in self.weights.items() for field in sorted(state)
@@ -127,7 +127,7 @@ class ZeroStep(TrainingStep):
     def load(self, tensors: Mapping[str, Tensors]) -> None:
         """Take over weights and optimizer state that `tensors` gave; every process reads them whole."""
         from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         states = tensors["optimizer"]
         self._make_state({key.rpartition(":")[2]: states[key] for key in states})
@@ -149,7 +149,12 @@ class ZeroStep(TrainingStep):
             self.optimizer.state[piece] = {
                 field: torch.zeros_like(piece) if value.ndim else value.clone() for field, value in fields.items()
             }
-        if self.stage < 3:
+        self._link_state()
+
+    def _link_state(self) -> None:
+        """Have the weights know their places in the optimizer's state: DeepSpeed knows those of one group."""
+        held = self.engine.optimizer
+        if self.stage < 3 and self.optimizer.state:
             held._hp_optimizer_states_linked = False
             held._lazy_init_hp_params_optimizer_state()
 

@@ -91,7 +91,7 @@ def ranks(inputs: Inputs) -> Iterator[Ranks]:
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
     )
     yield Ranks(process, {name: str(path) for name, path in inputs.named().items()})
     assert process.stdin and process.stdout

@@ -75,11 +75,12 @@ def watched(request: dict[str, Any], world: World, told: dict[str, Any]) -> None
 
 def main() -> None:
     """Serve requests until standard input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries that print do not answer
     for line in sys.stdin:
         request = json.loads(line)
         children = []
         if request["config"]["parallel"].get("engine") == "deepspeed":
-            os.environ["DS_ACCELERATOR"] = "cpu"
             importlib.import_module("deepspeed")  # once, and not in each rank
         for number in range(request["config"]["parallel"]["processes"]):
             child = os.fork()
@@ -96,8 +97,8 @@ def main() -> None:
                     os._exit(status)
             children.append(child)
         statuses = [os.waitpid(child, 0)[1] for child in children]
-        sys.stdout.write(json.dumps({"statuses": statuses, "work": work.PROGRESS}) + "\n")
-        sys.stdout.flush()
+        answers.write(json.dumps({"statuses": statuses, "work": work.PROGRESS}) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":

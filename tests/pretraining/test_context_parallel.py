@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pipelines.artifacts.errors import UserError
 from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
-from tests.pretraining.together import CONFIG, Ranks, assert_same_run
+from tests.pretraining.together import CONFIG, Ranks, assert_same_run, curve
 
 CUT = {"processes": 2, "context_parallel_degree": 2}
 
@@ -55,6 +55,15 @@ def test_grouped_heads_of_qwen3_go_round_as_well(ranks: Ranks, tmp_path: Path) -
     assert ranks.train(tmp_path / "one", config=qwen) == [0]
     assert ranks.train(tmp_path / "cut", config={**qwen, "device": "cuda", "parallel": CUT}, ring_on_cpu=True) == [0, 0]
     assert_same_run(tmp_path / "one", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_products_of_half_the_width_go_round_as_well(ranks: Ranks, tmp_path: Path) -> None:
+    half = {"dtype": "bf16", "max_steps": 4, "heldout_every": 4}
+    assert ranks.train(tmp_path / "one", config=half) == [0]
+    assert ranks.train(tmp_path / "cut", config={**half, "device": "cuda", "parallel": CUT}, ring_on_cpu=True) == [0, 0]
+    for row, expected in zip(curve(tmp_path / "cut"), curve(tmp_path / "one"), strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=5e-3)
 
 
 REFUSED = {

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.work import progress_dir, read_progress
 from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
-from tests.pretraining.together import ALONE, CONFIG, COPIES, SHARDS, Mesh, Ranks, assert_same_run, spread
+from tests.pretraining.together import ALONE, CONFIG, COPIES, SHARDS, Mesh, Ranks, assert_same_run, published, spread
 
 HYBRID, TENSOR, PIPELINE, TENSOR_AND_SHARDS = (1, 2, 2, 1), (1, 1, 1, 2), (2, 1, 1, 1), (1, 1, 2, 2)
 OTHERS = [
@@ -169,12 +168,6 @@ def test_two_ranks_that_are_killed_go_on_in_the_same_bits(mesh: Mesh, ranks: Ran
     assert published(tmp_path / "killed") == published(tmp_path / "calm")
 
 
-def published(out: Path) -> dict[str, str]:
-    """The digests of weights, state and loss rows."""
-    files = [path for name in ("model", "state", "curve") for path in sorted((out / name).rglob("*"))]
-    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 REFUSED = {
     "processes: 4 and the degrees of the mesh multiply to 6": {
         "processes": 4, "data_parallel_shard_degree": 3, "tensor_parallel_degree": 2,
@@ -216,6 +209,17 @@ def test_experts_that_are_not_there_are_not_dealt_out(inputs: Any, tmp_path: Pat
         UserError, match="expert_parallel_degree: 4 does not divide the 1 experts in a block of 'llama'"
     ):
         pretrain(config, **inputs.named(), out=tmp_path)
+
+
+def test_a_vocabulary_that_the_tensor_degree_does_not_divide_is_refused_before_a_process_starts(
+    inputs: Any, tmp_path: Path
+) -> None:
+    config = PretrainConfig.model_validate({**CONFIG.model_dump(), "size": "tiny", "parallel": spread((1, 1, 1, 3))})
+    with pytest.raises(
+        UserError, match="degree: 3 does not divide the vocabulary of 262; 2 does, or train the tokenizer to 264"
+    ):
+        pretrain(config, **inputs.named(), out=tmp_path)
+    assert not (progress_dir(tmp_path) / "processes").exists()
 
 
 def test_fp8_is_refused_on_cut_matrices() -> None:

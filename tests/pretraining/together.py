@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import dataclass
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,9 @@ def assert_same_run(one: Path, other: Path) -> None:
         expected = load_file(one / file)
         for name, tensor in load_file(other / file).items():
             torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-4)
+
+
+def published(out: Path) -> dict[str, str]:
+    """The digests of weights, state and loss rows."""
+    files = [path for name in ("model", "state", "curve") for path in sorted((out / name).rglob("*"))]
+    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
