@@ -5,7 +5,6 @@ names and whole shapes again, which is what checkpoints hold: none of DeepSpeed'
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,8 +27,6 @@ from pipelines.pretraining.zero_settings import FILE, zero_settings
 
 def zero_engine(model: nn.Module, loss: Loss, world: World, config: LoopConfig, log: Path) -> "ZeroStep":
     """Return the step of a model that DeepSpeed shares out, and write down what DeepSpeed was told."""
-    names = [name for name, _ in model.named_parameters()]
-    os.environ.setdefault("LOCAL_RANK", str(world.rank % (world.size // world.parallel.nodes)))
     # DeepSpeed's own calls, one a step and more
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+_tensor` is deprecated", FutureWarning)
     import deepspeed
@@ -42,7 +39,7 @@ def zero_engine(model: nn.Module, loss: Loss, world: World, config: LoopConfig, 
     engine, *_ = deepspeed.initialize(
         model=ModelWithLoss(model, loss), optimizer=optimizer, config=settings, dist_init_required=False
     )
-    return ZeroStep(model, optimizer, ZeroLoss(model, engine, world, config), names)
+    return ZeroStep(model, optimizer, ZeroLoss(model, engine, world, config))
 
 
 class ZeroLoss(SpreadLoss):
@@ -51,12 +48,15 @@ class ZeroLoss(SpreadLoss):
     def __init__(self, model: nn.Module, engine: Any, world: World, config: LoopConfig) -> None:
         self.model, self.engine, self.world, self.config = model, engine, world, config
         self.rows_at_once = config.micro_batch
+        self.is_whole = False
+        """Whether DeepSpeed has the gradients of all rows of a step."""
 
     def backward(self, inputs: Tensor, targets: Tensor, count: Tensor, scale: float, *, last: bool) -> Tensor:
         """Add the gradients of these rows' loss over `count`; return the loss over `count`."""
         self.engine.set_gradient_accumulation_boundary(last)
         part: Tensor = self.engine(inputs, targets) / count
         self.engine.backward(part * scale * self.world.size, scale_wrt_gas=False)  # it takes the mean over processes
+        self.is_whole = last
         return part.detach()
 
     @contextmanager
@@ -76,15 +76,16 @@ class ZeroLoss(SpreadLoss):
 class ZeroStep(TrainingStep):
     """Takes steps with a model that DeepSpeed has shared out."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: ZeroLoss, names: list[str]) -> None:
+    def __init__(self, model: nn.Module, optimizer: Optimizer, loss: ZeroLoss) -> None:
         super().__init__(model, [optimizer], loss, loss.config, loss.world)
-        self.engine, self.stage, self.optimizer = loss.engine, loss.world.parallel.stage_of_zero, optimizer
-        self.weights = dict(zip(names, model.parameters(), strict=True))
+        self.held, self.engine, self.optimizer = loss, loss.engine, optimizer
+        self.stage = loss.world.parallel.stage_of_zero
+        self.weights = dict(model.named_parameters())
 
     def clip(self) -> float:
         """Return the length of the gradient; DeepSpeed shortens it when it steps."""
-        held = self.engine.optimizer
-        lengths = held._get_norm_groups() if self.stage == 3 else [held.scaled_global_norm()]
+        within = self.engine.optimizer
+        lengths = within._get_norm_groups() if self.stage == 3 else [within.scaled_global_norm()]
         known = torch.stack([length.double().cpu() for length in lengths])
         if (known < 0).any():  # what is no number
             return float("nan")
@@ -94,14 +95,21 @@ class ZeroStep(TrainingStep):
         """Change the weights by the gradients at hand."""
         set_lr(self.optimizers, lr)
         self.engine.step()
+        self.held.is_whole = False
 
     def forget_gradients(self) -> None:
-        """Give the gradients up, by a step of DeepSpeed's in which the optimizer changes nothing."""
+        """Give the gradients up, by a step of DeepSpeed's in which the optimizer changes nothing.
+
+        Those of a part of a step stay: the run is about to stop.
+        """
+        if not self.held.is_whole:
+            return
         vars(self.optimizer)["step"] = _no_step
         try:
             self.engine.step()
         finally:
             del vars(self.optimizer)["step"]
+        self.held.is_whole = False
 
     def tensors(self) -> dict[str, Tensors]:
         """Return weights and optimizer state by name; each is put together from all processes when it is asked for."""
@@ -126,37 +134,38 @@ class ZeroStep(TrainingStep):
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensors]) -> None:
         """Take over weights and optimizer state that `tensors` gave; every process reads them whole."""
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
         from deepspeed.runtime.zero import GatheredParameters
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
 
-        states = tensors["optimizer"]
-        self._make_state({key.rpartition(":")[2]: states[key] for key in states})
+        weights, states, device = tensors["model"], tensors["optimizer"], self.config.device
+        any_name = next(iter(self.weights))
+        fields = {key.rpartition(":")[2]: states[key] for key in states if key.rpartition(":")[0] == any_name}
+        self._make_state(fields)
         for name, weight in self.weights.items():
-            value = tensors["model"][name].to(self.config.device)
+            value = weights[name].to(device)
             with GatheredParameters([weight], modifier_rank=0, enabled=self.stage == 3):
                 weight.copy_(value)
             safe_set_full_fp32_param(weight, value)
-        for key in states:
-            name, _, field = key.rpartition(":")
-            if states[key].ndim:
-                safe_set_full_optimizer_state(self.weights[name], states[key].to(self.config.device), field)
+            for field in (field for field, value in fields.items() if value.ndim):
+                safe_set_full_optimizer_state(weight, states[f"{name}:{field}"].to(device), field)
 
     def _make_state(self, fields: Mapping[str, Tensor]) -> None:
         """Give the optimizer a state of zeros with these fields for each of DeepSpeed's pieces, scalars as they are."""
-        held = self.engine.optimizer
-        pieces = held.fp32_partitioned_groups_flat if self.stage == 3 else held.single_partition_of_fp32_groups
+        within = self.engine.optimizer
+        pieces = within.fp32_partitioned_groups_flat if self.stage == 3 else within.single_partition_of_fp32_groups
         for piece in pieces:
             self.optimizer.state[piece] = {
-                field: torch.zeros_like(piece) if value.ndim else value.clone() for field, value in fields.items()
+                field: torch.zeros_like(piece) if value.ndim else value.to(piece.device, copy=True)
+                for field, value in fields.items()
             }
         self._link_state()
 
     def _link_state(self) -> None:
         """Have the weights know their places in the optimizer's state: DeepSpeed knows those of one group."""
-        held = self.engine.optimizer
+        within = self.engine.optimizer
         if self.stage < 3 and self.optimizer.state:
-            held._hp_optimizer_states_linked = False
-            held._lazy_init_hp_params_optimizer_state()
+            within._hp_optimizer_states_linked = False
+            within._lazy_init_hp_params_optimizer_state()
 
 
 class Gathered(Mapping[str, Tensor]):

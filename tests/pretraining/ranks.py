@@ -31,6 +31,7 @@ def rank(request: dict[str, Any], number: int) -> None:
         config = config.model_copy(update={"device": "cpu"})
     out = Path(request["out"])
     torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(number)
     world = join(config, Path(request["store"]), number) if config.parallel.is_spread else ALONE
     told: dict[str, Any] = {}
     watched(request, world, told)
@@ -56,11 +57,16 @@ def watched(request: dict[str, Any], world: World, told: dict[str, Any]) -> None
             for value in fields.values()
             if isinstance(value, torch.Tensor)
         )
+        if loop.position.step == request.get("nan_at"):
+            whole = loop.loss.backward
+            loop.loss.backward = lambda *given, last: whole(*given[:-1], float("nan"), last=last)  # type: ignore[method-assign]
         if loop.position.step == stopped and world.rank == world.size - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         if loop.position.step == killed:
             os.kill(os.getpid(), signal.SIGKILL)
-        return take(loop, stop)
+        taken = take(loop, stop)
+        vars(loop.loss).pop("backward", None)
+        return taken
 
     def torn_write(folder: Path, *arguments: Any) -> None:
         if int(folder.stem.removeprefix("step-")) == torn:

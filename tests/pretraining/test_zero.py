@@ -15,7 +15,7 @@ from pipelines.artifacts.work import progress_dir
 from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
 from pipelines.pretraining.zero_settings import zero_settings
-from tests.pretraining.together import CONFIG, SHARDS, Ranks, assert_same_run, published
+from tests.pretraining.together import CONFIG, SHARDS, Ranks, assert_same_run, curve, published
 
 deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed (extra `deepspeed`)")
 
@@ -93,6 +93,46 @@ def test_a_step_that_is_left_out_leaves_the_weights_of_deepspeed_alone(ranks: Ra
     one, two = (json.loads((tmp_path / name / "told-0.json").read_text())["metrics"] for name in ("one", "zero"))
     assert one["skipped_steps"] == two["skipped_steps"] > 0
     assert_same_run(tmp_path / "one", tmp_path / "zero")
+
+
+@deepspeed
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+@pytest.mark.parametrize("offload", [False, True], ids=["", "offload"])
+def test_a_gradient_that_is_no_number_is_left_out(stage: int, offload: bool, ranks: Ranks, tmp_path: Path) -> None:
+    short = {"publish": "last", "max_steps": 6}
+    assert ranks.train(tmp_path / "one", config=short, nan_at=2) == [0]
+    assert ranks.train(tmp_path / "zero", config=zero(stage, cpu_offload=offload, **short), nan_at=2) == [0, 0]
+    told = json.loads((tmp_path / "zero" / "told-0.json").read_text())
+    assert told["metrics"]["skipped_steps"] == 1
+    assert_same_run(tmp_path / "one", tmp_path / "zero")
+
+
+@deepspeed
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [(2, {"optimizer": "lion", "lr": 2e-4}), (2, {"architecture": "bert"}), (1, {"architecture": "gpt2"})],
+    ids=str,
+)
+def test_other_optimizers_and_architectures_are_deepspeeds_as_well(
+    stage: int, changes: dict[str, Any], ranks: Ranks, tmp_path: Path
+) -> None:
+    short = {"publish": "last", "max_steps": 6, **changes}
+    assert ranks.train(tmp_path / "one", config=short) == [0]
+    assert ranks.train(tmp_path / "zero", config=zero(stage, **short)) == [0, 0]
+    assert_same_run(tmp_path / "one", tmp_path / "zero")
+
+
+@deepspeed
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_computes_in_bf16(stage: int, ranks: Ranks, tmp_path: Path) -> None:
+    half = {"dtype": "bf16", "max_steps": 4, "heldout_every": 4, "publish": "last"}
+    assert ranks.train(tmp_path / "one", config=half) == [0]
+    assert ranks.train(tmp_path / "zero", config=zero(stage, **half)) == [0, 0]
+    for row, expected in zip(curve(tmp_path / "zero"), curve(tmp_path / "one"), strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=5e-3)
 
 
 def test_deepspeeds_settings_are_made_from_the_runs() -> None:
