@@ -20,6 +20,7 @@ CUT = {"processes": 2, "context_parallel_degree": 2}
     [
         CUT,
         pytest.param({"processes": 4, "context_parallel_degree": 4}, marks=pytest.mark.slow),
+        pytest.param({"processes": 2, "context_parallel_degree": 2, "cpu_offload": True}, marks=pytest.mark.slow),
         pytest.param({"processes": 4, "context_parallel_degree": 2}, marks=pytest.mark.slow),
         pytest.param(
             {"processes": 4, "context_parallel_degree": 2, "data_parallel_replicate_degree": 2}, marks=pytest.mark.slow

@@ -214,9 +214,9 @@ def test_experts_that_are_not_there_are_not_dealt_out(inputs: Any, tmp_path: Pat
 def test_a_vocabulary_that_the_tensor_degree_does_not_divide_is_refused_before_a_process_starts(
     inputs: Any, tmp_path: Path
 ) -> None:
-    config = PretrainConfig.model_validate({**CONFIG.model_dump(), "size": "tiny", "parallel": spread((1, 1, 1, 3))})
+    config = PretrainConfig.model_validate({**CONFIG.model_dump(), "parallel": spread((1, 1, 1, 4))})
     with pytest.raises(
-        UserError, match="degree: 3 does not divide the vocabulary of 262; 2 does, or train the tokenizer to 264"
+        UserError, match="degree: 4 does not divide the vocabulary of 262; 2 does, or train the tokenizer to 264"
     ):
         pretrain(config, **inputs.named(), out=tmp_path)
     assert not (progress_dir(tmp_path) / "processes").exists()

@@ -126,6 +126,14 @@ def test_other_optimizers_and_architectures_are_deepspeeds_as_well(
 
 @deepspeed
 @pytest.mark.slow
+def test_ranks_of_deepspeed_are_started_by_torchrun(inputs: Any, tmp_path: Path) -> None:
+    config = PretrainConfig.model_validate({**CONFIG.model_dump(), **zero(2, max_steps=4)})
+    assert pretrain(config, **inputs.named(), out=tmp_path)["steps"] == 4
+    assert len(list((progress_dir(tmp_path) / "checkpoints" / "step-000004").glob("model-*-of-00002.safetensors"))) == 2
+
+
+@deepspeed
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_computes_in_bf16(stage: int, ranks: Ranks, tmp_path: Path) -> None:
     half = {"dtype": "bf16", "max_steps": 4, "heldout_every": 4, "publish": "last"}
