@@ -79,10 +79,11 @@ def whole_causal_attention(
     Positions do not tell it what a token sees, as they do in transformers' own, for which two pieces are two documents.
     """
     groups, device = query_BHSE.shape[1] // key_BKSE.shape[1], query_BHSE.device.type
-    heads = [query_BHSE, *(tensor.repeat_interleave(groups, dim=1) for tensor in (key_BKSE, value_BKSE))]
+    keys, values = (tensor.repeat_interleave(groups, dim=1) for tensor in (key_BKSE, value_BKSE))
     if torch.is_autocast_enabled(device):  # rotary positions give fp32
-        heads = [tensor.to(torch.get_autocast_dtype(device)) for tensor in heads]
-    seen = F.scaled_dot_product_attention(*heads, is_causal=True, scale=scaling)
+        dtype = torch.get_autocast_dtype(device)
+        query_BHSE, keys, values = query_BHSE.to(dtype), keys.to(dtype), values.to(dtype)
+    seen = F.scaled_dot_product_attention(query_BHSE, keys, values, is_causal=True, scale=scaling)
     return seen.transpose(1, 2).contiguous(), None
 
 

@@ -116,7 +116,7 @@ class ZeroStep(TrainingStep):
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
         self._link_state()
-        state = next(iter(self.optimizer.state.values()), {})
+        state: dict[str, Tensor] = next(iter(self.optimizer.state.values()), {})
         fields = {
             f"{name}:{field}": (weight, field) for name, weight in self.weights.items() for field in sorted(state)
         }
