@@ -27,6 +27,8 @@ def main(where: str) -> None:
     folder = Path(where)
     job = json.loads((folder / "job.json").read_text())
     parallel = ParallelConfig.model_validate(job["config"]["parallel"])
+    if parallel.is_zero:  # which else takes a GPU where it sees one; transformers imports it before anything is asked
+        os.environ["DS_ACCELERATOR"] = job["config"]["device"]
     endpoint = parallel.rendezvous_endpoint
     inside = endpoint is None or endpoint.split(":")[0] in HERE
     if inside:

@@ -5,6 +5,7 @@ from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.options import FITTING, PLAIN
 from pipelines.pretraining.objectives import OBJECTIVES, objective_of
 from pipelines.pretraining.pretrain import PretrainConfig
+from pipelines.pretraining.spread_combination import check_spread
 
 
 def check_combination(config: PretrainConfig) -> None:
@@ -57,6 +58,7 @@ def check_combination(config: PretrainConfig) -> None:
             f"pretrain.parallel.expert_parallel_degree: {degree} does not divide the {experts} experts in a block of "
             f"{config.architecture!r}; set it to 1"
         )
+    check_spread(config)
     if config.dtype == "fp8" and row.biased:
         raise UserError(
             f"pretrain.dtype: 'fp8' is for matrices without biases and those of {config.architecture!r} have them; "

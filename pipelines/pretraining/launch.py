@@ -15,9 +15,11 @@ from pipelines.artifacts.slot import held_slots
 from pipelines.artifacts.stage import Metrics
 from pipelines.artifacts.work import progress_dir, read_progress
 from pipelines.pretraining.combination import check_combination
+from pipelines.pretraining.mesh import check_vocabulary
 from pipelines.pretraining.optimizer import check_optimizer
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.pretraining.stopping import stop_on_sigterm
+from pipelines.tokens.loader import TokenShards
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ def launch(config: PretrainConfig, inputs: Mapping[str, Path], out: Path) -> Met
     """
     check_combination(config)
     parallel = config.parallel
+    check_vocabulary(parallel, TokenShards(inputs["train"]).vocab_size)
     check_optimizer(config, cut=parallel.cuts_weights, sampling=not parallel.cuts_model)
     folder = progress_dir(out) / "processes"
     shutil.rmtree(folder, ignore_errors=True)

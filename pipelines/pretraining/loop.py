@@ -7,7 +7,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from pipelines.artifacts.curve import Row, finite
 from pipelines.artifacts.errors import StageFailed, UserError
@@ -22,8 +21,7 @@ from pipelines.pretraining.faults import Answer, Watch, check_skips
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.machine import write_machine
 from pipelines.pretraining.monitor import Monitor
-from pipelines.pretraining.optimizer import build_optimizers, check_optimizer, load_optimizer_tensors
-from pipelines.pretraining.optimizer import optimizer_tensors as tensors_of
+from pipelines.pretraining.optimizer import build_optimizers, check_optimizer
 from pipelines.pretraining.pipelining import PipelinedLoss, Staged
 from pipelines.pretraining.position import Position
 from pipelines.pretraining.precision import LossScale, arithmetic, prepare
@@ -32,7 +30,6 @@ from pipelines.pretraining.rng import restore_rng, rng_tensors, seed_step
 from pipelines.pretraining.saving import Checkpoints
 from pipelines.pretraining.schedule import lr_scale
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.sharding import placed
 from pipelines.pretraining.spreading import SpreadLoss
 from pipelines.pretraining.step import TrainingStep
 from pipelines.pretraining.stopping import StopRequest, stop_on_sigterm
@@ -83,16 +80,10 @@ class Loop:
         self.model, self.objective, self.config, self.world = model.to(config.device), objective, config, world
         self.out, self.log = out, out / "log" if world.first else progress_dir(out) / f"log-{world.rank}"
         prepare(model, config)
-        if is_compiled(config, model):
+        if world.parallel.can_compile and is_compiled(config, model):
             compile_blocks(model)
-        if world.parallel.pipeline_parallel_degree == 1:
-            self.loss = SpreadLoss(self.model, objective.loss, world, config)
-        elif isinstance(objective, Staged):
-            self.loss = PipelinedLoss(self.model, objective, world, config)
-        else:
-            raise UserError("pretrain.parallel.pipeline_parallel_degree: this objective has no stages; set it to 1")
-        self.optimizers: list[Optimizer] = build_optimizers(model, config)
-        self.step = TrainingStep(model, self.optimizers, self.loss, config, world)
+        self.step = self._training_step()
+        self.loss, self.optimizers = self.step.loss, self.step.optimizers
         self.curvature = Curvature(self.step, objective)
         self.averages = Averages(model, config)
         self.watch = Watch(objective.stage, objective, config, self.log / "spikes")
@@ -154,8 +145,7 @@ class Loop:
         position = self.position
         facts = {item.name: getattr(position, item.name) for item in fields(position) if item.name != "curve"}
         tensors = {
-            "model": {name: weight.detach() for name, weight in self.model.named_parameters()},
-            "optimizer": tensors_of(self.model, self.optimizers),
+            **self.step.tensors(),
             "rng": rng_tensors(),
             "averages": self.averages.tensors(),
         }
@@ -192,13 +182,24 @@ class Loop:
 
     def load(self, snapshot: Snapshot) -> None:
         """Take over the weights, the optimizers' state and the generators of a snapshot."""
-        weights = snapshot.tensors["model"]
-        with torch.no_grad():
-            for name, weight in self.model.named_parameters():
-                weight.copy_(placed(weights[name], weight))
-        load_optimizer_tensors(self.model, self.optimizers, snapshot.tensors["optimizer"])
+        self.step.load(snapshot.tensors)
         self.averages.load(snapshot.tensors["averages"])
         restore_rng(snapshot.tensors["rng"])
+
+    def _training_step(self) -> TrainingStep:
+        """Return what takes steps with the model, which is spread as the mesh says first."""
+        model, objective, world, config = self.model, self.objective, self.world, self.config
+        if world.parallel.is_zero:
+            from pipelines.pretraining.zero import zero_engine
+
+            return zero_engine(model, objective.loss, world, config, self.log)
+        if world.parallel.pipeline_parallel_degree == 1:
+            loss = SpreadLoss(model, objective.loss, world, config)
+        elif isinstance(objective, Staged):
+            loss = PipelinedLoss(model, objective, world, config)
+        else:
+            raise UserError("pretrain.parallel.pipeline_parallel_degree: this objective has no stages; set it to 1")
+        return TrainingStep(model, build_optimizers(model, config), loss, config, world)
 
     def _resume(self) -> None:
         snapshot = self.checkpoints.newest() or self.anchors.newest()

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.artifacts.curve import Row
 from pipelines.models.parts import blocks, output_vectors
+from pipelines.pretraining.context_parallel import Contexts, context_mesh
 from pipelines.pretraining.expert_parallel import deal_out_experts
 from pipelines.pretraining.precision import arithmetic
 from pipelines.pretraining.settings import LoopConfig
@@ -24,7 +25,7 @@ from pipelines.pretraining.world import World
 Loss = Callable[[Any, Tensor, Tensor], Tensor]
 
 
-class _Loss(nn.Module):
+class ModelWithLoss(nn.Module):
     """A model and its loss as one module, so that DDP and FSDP2 see the whole forward pass.
 
     A loss reaches into the model for its hidden states and its output vectors and never calls the model itself.
@@ -35,6 +36,7 @@ class _Loss(nn.Module):
         self.model, self.loss = model, loss
 
     def forward(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss, summed over the targets that count."""
         return self.loss(self.model, inputs, targets)
 
 
@@ -46,10 +48,13 @@ class SpreadLoss:
 
     def __init__(self, model: nn.Module, loss: Loss, world: World, config: LoopConfig) -> None:
         self.model, self.world, self.config = model, world, config
-        self.module: nn.Module = _Loss(model, loss)
+        self.module: nn.Module = ModelWithLoss(model, loss)
         self.rows_at_once = config.micro_batch
+        self.contexts: Contexts | None = None
         if world.mesh is None:
             return
+        if world.parallel.context_parallel_degree > 1:
+            self.contexts = Contexts(model, context_mesh(world.parallel, config.device))
         if world.parallel.tensor_parallel_degree > 1:
             cut_tensors(model, world.mesh["tp"])
         if world.parallel.is_sharded:
@@ -63,9 +68,11 @@ class SpreadLoss:
 
         Gradients go round the processes with the `last` part of a step only.
         """
-        with arithmetic(self.config), self._part(last):
-            part: Tensor = self.module(inputs, targets) / count
-        torch.autograd.backward(part * scale)
+        cut = self.contexts.cut(inputs, targets) if self.contexts else nullcontext((inputs, targets))
+        with cut as own:
+            with arithmetic(self.config), self._part(last):
+                part: Tensor = self.module(*own) / count
+            torch.autograd.backward(part * scale)
         return part.detach()
 
     def figures(self) -> Row:

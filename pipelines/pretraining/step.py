@@ -1,7 +1,7 @@
 """One optimizer step in two halves: the gradients of a batch and their length, then new weights from them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pipelines.artifacts.curve import Row
+from pipelines.pretraining.checkpoint import Tensors
 from pipelines.pretraining.losses import IGNORED
-from pipelines.pretraining.optimizer import clip_gradients, set_lr
+from pipelines.pretraining.optimizer import clip_gradients, load_optimizer_tensors, optimizer_tensors, set_lr
 from pipelines.pretraining.precision import LossScale
 from pipelines.pretraining.settings import LoopConfig
+from pipelines.pretraining.sharding import placed
 from pipelines.pretraining.spreading import SpreadLoss
 from pipelines.pretraining.world import World
 
@@ -39,7 +41,7 @@ class TrainingStep:
                 self.scale = before
                 self.forget_gradients()
                 return None
-            norm = clip_gradients(self.model, self.config.clip, scale=self.scale.factor, world=self.world)
+            norm = self.clip()
             if math.isfinite(norm) or not math.isfinite(loss):
                 break
             if not self.scale.shrink():
@@ -47,6 +49,10 @@ class TrainingStep:
                 break
             self.forget_gradients()
         return {"loss": loss, "grad_norm": norm}
+
+    def clip(self) -> float:
+        """Take the loss's scale out of the gradient, shorten it where it is too long and return the length it had."""
+        return clip_gradients(self.model, self.config.clip, scale=self.scale.factor, world=self.world)
 
     def apply(self, lr: float) -> None:
         """Change the weights by the gradients at hand, and give their memory back."""
@@ -61,10 +67,26 @@ class TrainingStep:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
+    def tensors(self) -> dict[str, Tensors]:
+        """Return the weights, and the state of the optimizers, by name."""
+        return {
+            "model": {name: weight.detach() for name, weight in self.model.named_parameters()},
+            "optimizer": optimizer_tensors(self.model, self.optimizers),
+        }
+
+    def load(self, tensors: Mapping[str, Tensors]) -> None:
+        """Take over what `tensors` gave, in whole tensors."""
+        weights = tensors["model"]
+        with torch.no_grad():
+            for name, weight in self.model.named_parameters():
+                weight.copy_(placed(weights[name], weight))
+        load_optimizer_tensors(self.model, self.optimizers, tensors["optimizer"])
+
     def summed(self, inputs: Tensor, targets: Tensor, stopping: Callable[[], bool]) -> float | None:
         """Add up the scaled gradients of the batch's mean loss and return that loss, or None when asked to stop."""
         config = self.config
-        count = self.world.total_of_rows((targets != IGNORED).sum()).clamp(min=1).to(config.device)
+        counted = self.world.total_of_rows((targets != IGNORED).sum()) // self.world.parallel.context_parallel_degree
+        count = counted.clamp(min=1).to(config.device)
         total = torch.zeros((), device=config.device)
         size = self.loss.rows_at_once
         for start in range(0, len(inputs), size):

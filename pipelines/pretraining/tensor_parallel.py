@@ -77,7 +77,6 @@ def cut_tensors(model: nn.Module, mesh: DeviceMesh) -> None:
     if _has(trunk, "norm.weight"):
         parallelize_module(trunk.get_submodule("norm"), mesh, Whole())
     if isinstance(table, nn.Embedding):
-        check_vocabulary_cut(table.num_embeddings, mesh.size())
         table.padding_idx = None  # a number of the whole table; no target sees a padded input, so its gradient is zero
         parallelize_module(table, mesh, RowwiseParallel(input_layouts=Replicate()))
     elif _has(table, "weight"):
@@ -90,16 +89,6 @@ def cut_tensors(model: nn.Module, mesh: DeviceMesh) -> None:
         if not isinstance(weight, DTensor):
             raise UserError(f"{DEGREE}: {mesh.size()}, and {name} is of no block like Llama's; set it to 1")
         weight.register_hook(partial(_as_cut, weight.placements))  # type: ignore[no-untyped-call]
-
-
-def check_vocabulary_cut(vocab_size: int, degree: int) -> None:
-    """Raise UserError unless each process gets equally many token vectors."""
-    if vocab_size % degree:
-        fits = max(number for number in range(1, degree) if vocab_size % number == 0)
-        raise UserError(
-            f"{DEGREE}: {degree} does not divide the vocabulary of {vocab_size:,}; {fits} does, or train the tokenizer "
-            f"to {vocab_size + degree - vocab_size % degree:,}"
-        )
 
 
 def _cut_rows(module: nn.Module, mesh: DeviceMesh) -> None:

@@ -1,6 +1,10 @@
 """Token shards of a small text, with a tokenizer of bytes."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pipelines.artifacts.pins import file_digest
 from pipelines.tokens.digest import tokenizer_digest
+from tests.pretraining.together import ROOT, Ranks
 
 SPECIAL = ("<|bos|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 TEXT = "A mill grinds grain into flour. The miller weighs each sack, and the stone turns with the river. "
@@ -76,3 +81,27 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     write_split(folder / "train", [TEXT * 3 + str(number) for number in range(10)], folder / "tokenizer")
     write_split(folder / "heldout", [TEXT * 2 + str(number) for number in (10, 11)], folder / "tokenizer")
     return Inputs(folder / "train", folder / "heldout", folder / "tokenizer")
+
+
+@pytest.fixture(scope="session")
+def ranks(inputs: Inputs) -> Iterator[Ranks]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "tests.pretraining.ranks"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"},
+    )
+    yield Ranks(process, {name: str(path) for name, path in inputs.named().items()})
+    assert process.stdin and process.stdout
+    process.stdin.close()
+    process.wait(timeout=60)
+    process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def alone(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone")
+    assert ranks.train(out) == [0]
+    return out

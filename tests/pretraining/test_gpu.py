@@ -1,5 +1,6 @@
 """Pre-training on an accelerator: the same loop, bf16, and a loss that falls."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def test_a_small_text_is_learnt_on_a_gpu(dtype: str, inputs: Any, tmp_path: Path
         {"processes": 2, "pipeline_parallel_degree": 2},
         {"processes": 4, "data_parallel_replicate_degree": 2, "cpu_offload": True},
         {"processes": 4, "tensor_parallel_degree": 2},
+        {"processes": 2, "context_parallel_degree": 2},
+        {"processes": 4, "context_parallel_degree": 2},
+        *(
+            pytest.param(
+                {"processes": 2, "engine": "deepspeed", "zero_stage": stage},
+                marks=pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed"),
+            )
+            for stage in (1, 2, 3)
+        ),
     ],
     ids=str,
 )

@@ -4,11 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,24 +18,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.work import progress_dir, read_progress
 from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
+from tests.pretraining.together import ALONE, CONFIG, COPIES, SHARDS, Mesh, Ranks, assert_same_run, published, spread
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = PretrainConfig(
-    size="smoke",
-    sequence_length=16,
-    global_batch=4,
-    micro_batch=2,
-    max_steps=20,
-    warmup_steps=2,
-    heldout_every=10,
-    heldout_sequences=2,
-    checkpoint_every=5,
-    publish="average",
-)
-
-
-ALONE, COPIES, SHARDS = (1, 1, 1, 1), (1, 2, 1, 1), (1, 1, 2, 1)
-"""Meshes by their degrees: pipeline stages, copies, shards, tensor parallel."""
 HYBRID, TENSOR, PIPELINE, TENSOR_AND_SHARDS = (1, 2, 2, 1), (1, 1, 1, 2), (2, 1, 1, 1), (1, 1, 2, 2)
 OTHERS = [
     (1, 4, 1, 1),
@@ -60,71 +39,6 @@ MESHES = [
     HYBRID,
     *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in OTHERS),
 ]
-Mesh = tuple[int, int, int, int]
-
-
-def spread(mesh: Mesh) -> dict[str, int]:
-    """The config of a mesh."""
-    return {"processes": prod(mesh), **dict(zip(ParallelConfig.degrees, mesh, strict=True))}
-
-
-@dataclass
-class Ranks:
-    """A process that has imported torch and forks the ranks of a run."""
-
-    process: subprocess.Popen[str]
-    inputs: dict[str, str]
-
-    def train(self, out: Path, mesh: Mesh = ALONE, **request: Any) -> list[int]:
-        """Return how each rank ended, 0 for well."""
-        out.mkdir(exist_ok=True, parents=True)
-        config = {**CONFIG.model_dump(mode="json"), "parallel": spread(mesh)}
-        config |= request.pop("config", {})
-        store = out / f"store-{len(list(out.glob('store-*')))}"
-        line = {"config": config, "inputs": self.inputs, "out": str(out), "store": str(store), **request}
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(line) + "\n")
-        self.process.stdin.flush()
-        return list(json.loads(self.process.stdout.readline())["statuses"])
-
-
-@pytest.fixture(scope="module")
-def ranks(inputs: Any) -> Iterator[Ranks]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.pretraining.ranks"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    yield Ranks(process, {name: str(path) for name, path in inputs.named().items()})
-    assert process.stdin and process.stdout
-    process.stdin.close()
-    process.wait(timeout=60)
-    process.stdout.close()
-
-
-@pytest.fixture(scope="module")
-def alone(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("alone")
-    assert ranks.train(out) == [0]
-    return out
-
-
-def curve(out: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (out / "curve" / "curve.jsonl").read_text().splitlines()]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    assert len(curve(one)) == len(curve(other))
-    for row, expected in zip(curve(other), curve(one), strict=True):
-        assert row == pytest.approx(expected, rel=2e-5, abs=1e-5)
-        assert abs(row["loss"] - expected["loss"]) < 1e-5, row["step"]
-    for file in ("state/model.safetensors", "state/averages.safetensors", "model/model.safetensors"):
-        expected = load_file(one / file)
-        for name, tensor in load_file(other / file).items():
-            torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
@@ -254,12 +168,6 @@ def test_two_ranks_that_are_killed_go_on_in_the_same_bits(mesh: Mesh, ranks: Ran
     assert published(tmp_path / "killed") == published(tmp_path / "calm")
 
 
-def published(out: Path) -> dict[str, str]:
-    """The digests of weights, state and loss rows."""
-    files = [path for name in ("model", "state", "curve") for path in sorted((out / name).rglob("*"))]
-    return {str(path.relative_to(out)): sha256(path.read_bytes()).hexdigest() for path in files}
-
-
 REFUSED = {
     "processes: 4 and the degrees of the mesh multiply to 6": {
         "processes": 4, "data_parallel_shard_degree": 3, "tensor_parallel_degree": 2,
@@ -301,6 +209,17 @@ def test_experts_that_are_not_there_are_not_dealt_out(inputs: Any, tmp_path: Pat
         UserError, match="expert_parallel_degree: 4 does not divide the 1 experts in a block of 'llama'"
     ):
         pretrain(config, **inputs.named(), out=tmp_path)
+
+
+def test_a_vocabulary_that_the_tensor_degree_does_not_divide_is_refused_before_a_process_starts(
+    inputs: Any, tmp_path: Path
+) -> None:
+    config = PretrainConfig.model_validate({**CONFIG.model_dump(), "parallel": spread((1, 1, 1, 4))})
+    with pytest.raises(
+        UserError, match="degree: 4 does not divide the vocabulary of 262; 2 does, or train the tokenizer to 264"
+    ):
+        pretrain(config, **inputs.named(), out=tmp_path)
+    assert not (progress_dir(tmp_path) / "processes").exists()
 
 
 def test_fp8_is_refused_on_cut_matrices() -> None:

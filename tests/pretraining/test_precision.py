@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pipelines.artifacts.errors import StageFailed, UserError
-from pipelines.pretraining.float8 import Float8Linear, use_float8
+from pipelines.pretraining.float8 import CAPABILITY, Float8Linear, use_float8
 from pipelines.pretraining.precision import GROWTH_INTERVAL, LossScale
 from pipelines.pretraining.ready import use_machine
 from tests.pretraining.noise import CONFIG, Noise, broken, equal, loop, tiny, trained
@@ -92,10 +92,13 @@ def test_only_the_matrices_of_the_blocks_become_fp8_and_stay_the_same_weights() 
     assert all(names[name] is weight for name, weight in model.named_parameters())
 
 
-def test_fp8_products_and_their_gradients_are_those_of_fp32_within_their_precision() -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_fp8_products_and_their_gradients_are_those_of_fp32_within_their_precision(device: str) -> None:
+    if device == "cuda" and (not torch.cuda.is_available() or torch.cuda.get_device_capability() < CAPABILITY):
+        pytest.skip("no GPU with fp8 products is here")
     torch.manual_seed(0)
-    layer = nn.Linear(64, 32, bias=False)
-    rows = torch.randn(2, 24, 64, requires_grad=True)
+    layer = nn.Linear(64, 32, bias=False, device=device)
+    rows = torch.randn(2, 24, 64, device=device, requires_grad=True)
     seen = []
     for kind in (nn.Linear, Float8Linear):
         layer.__class__ = kind
