@@ -13,7 +13,7 @@ from pipelines.artifacts.errors import UserError
 from pipelines.planning.ladder import Ladder, ladder_in
 
 if TYPE_CHECKING:
-    from pipelines.planning.advice import Advice, Tested
+    from pipelines.planning.advice import Advice, Trial
 
 PICTURES = (".png", ".svg")
 
@@ -41,9 +41,9 @@ def scale(
         raise UserError(f"--plot: {str(plot)!r} is no file to draw into; name one that ends in {' or '.join(PICTURES)}")
     ladder = ladder_in(open_store(store), like)
     ladder.split()  # too few runs are named before scipy is loaded
-    from pipelines.planning.advice import advise, tested
+    from pipelines.planning.advice import advise, trial_of
 
-    found = tested(ladder)
+    found = trial_of(ladder)
     advice = advise(ladder, found, flops or 10 * ladder.rungs[-1].flops)
     if plot is not None:
         from pipelines.reporting.scaling_plot import scaling_plot, write_plot
@@ -55,7 +55,7 @@ def scale(
     return None
 
 
-def _as_json(ladder: Ladder, found: "Tested", advice: "Advice") -> dict[str, Any]:
+def _as_json(ladder: Ladder, found: "Trial", advice: "Advice") -> dict[str, Any]:
     choices = {
         name: {**vars(choice), "loss": vars(choice.loss)}
         for name, choice in (("chosen", advice.chosen), ("chinchilla", advice.chinchilla))
@@ -77,7 +77,7 @@ def _as_json(ladder: Ladder, found: "Tested", advice: "Advice") -> dict[str, Any
     }
 
 
-def _print(ladder: Ladder, found: "Tested", advice: "Advice") -> None:
+def _print(ladder: Ladder, found: "Trial", advice: "Advice") -> None:
     out = console()
     table = Table("run", "size", box=None, pad_edge=False)
     for column in ("parameters", "tokens", "lr", "operations", "loss", "by the fit"):

@@ -54,7 +54,7 @@ class Advice:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Trial:
     """A fit and what it foretold of the dearest run, which it has not seen."""
 
     fit: Fit
@@ -68,14 +68,14 @@ class Tested:
         return self.expected.low <= self.test.loss <= self.expected.high
 
 
-def tested(ladder: Ladder) -> Tested:
+def trial_of(ladder: Ladder) -> Trial:
     """Fit all runs but the dearest, and foretell that one."""
     fitted, test = ladder.split()
     found = fit(fitted)
-    return Tested(found, fitted, test, found.interval(test.parameters, test.tokens))
+    return Trial(found, fitted, test, found.interval(test.parameters, test.tokens))
 
 
-def advise(ladder: Ladder, found: Tested, flops: float) -> Advice:
+def advise(ladder: Ladder, found: Trial, flops: float) -> Advice:
     """Return what to train with so many operations."""
     choices = [_choice(ladder, found.fit, size, flops) for size in get_args(SizeName)]
     chosen = min(choices, key=lambda choice: choice.loss.value)

@@ -68,7 +68,11 @@ def forecasts(
         _check_fits(config, vocab_size, machine)
         measured: Calibration | str | None = None if measuring == "all" else kept(store.root, config, vocab_size)
         if measured is None:
-            measured = calibrate(store.root, config, vocab_size) if measuring else "not measured here: add --calibrate"
+            measured = (
+                calibrate(store.root, config, vocab_size)
+                if measuring
+                else "nothing is measured here, --calibrate missing does"
+            )
         prediction = None
         if isinstance(measured, Calibration):
             prediction = predict(config, measured, prices)

@@ -57,17 +57,18 @@ def estimate(config: PretrainConfig, vocab_size: int) -> float:
 def check_fits(config: PretrainConfig, vocab_size: int, memory: float, needed: float | None = None) -> None:
     """Raise UserError, with what would fit, where a process of the run takes more memory than there is.
 
-    `needed` is what was measured; without it, what it takes in any case.
+    `needed` is what was measured; without it only what surely cannot fit is refused.
     """
     takes = least_memory(config, vocab_size) if needed is None else needed
     if takes <= memory:
         return
-    factor = takes / estimate(config, vocab_size)
+    factor = 1.0 if needed is None else takes / estimate(config, vocab_size)
     fitting = (told for told, other in _smaller(config) if factor * estimate(other, vocab_size) <= memory)
     remedy = next(fitting, "take a machine with more memory")
+    least = "at least " if needed is None else ""
     raise UserError(
         f"pretrain: size {config.size!r} with micro_batch {config.micro_batch} of {config.sequence_length:,} tokens "
-        f"takes {takes / 2**30:,.1f} GiB and this machine has {memory / 2**30:,.1f}; {remedy}"
+        f"takes {least}{takes / 2**30:,.1f} GiB and this machine has {memory / 2**30:,.1f}; {remedy}"
     )
 
 

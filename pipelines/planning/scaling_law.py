@@ -23,9 +23,12 @@ DELTA = 1e-3
 """Beyond it a difference counts by its size and no longer by its square; Hoffmann et al."""
 STARTS = 24
 """Best points of the grid from which the fit descends."""
-GRID = ((0.0, 4.0, 8.0, 12.0), (0.0, 4.0, 8.0, 12.0), (-1.0, 0.0, 0.5, 1.0), (0.1, 0.3, 0.6, 1.0), (0.1, 0.3, 0.6, 1.0))
-BOUNDS = ((-10.0, 40.0), (-10.0, 40.0), (-10.0, 10.0), (0.01, 3.0), (0.01, 3.0))
-RESAMPLES = 400
+SHARES = (0.1, 0.3, 0.6)
+EXPONENTS = (0.1, 0.3, 0.6, 1.0)
+"""The grid: what each term is of the loss amid the ladder, and how fast it falls."""
+BOUNDS = (*((-15.0, 10.0),) * 3, *((0.01, 3.0),) * 2)
+"""Of the terms amid the ladder, as logarithms, and of the exponents."""
+RESAMPLES = 200
 LEVEL = 0.95
 FIGURES = 5
 
@@ -99,45 +102,51 @@ def between(value: float, drawn: Floats) -> Interval:
 
 def fit(rungs: Sequence[Rung], seed: int = 0) -> Fit:
     """Return the fit of a ladder, and fits of ladders drawn from it with replacement, which start at the first."""
-    runs = np.array([(rung.parameters, rung.tokens, rung.loss) for rung in rungs])
-    law = _fitted(runs, _starts(runs))
-    residuals = np.log(runs[:, 2]) - law.log_loss(runs[:, 0], runs[:, 1])
+    runs = np.log([(rung.parameters, rung.tokens, rung.loss) for rung in rungs])
+    # Amid the ladder the terms and the exponents hardly depend on each other, which spares the descent its detours.
+    middle = np.array([*runs[:, :2].mean(axis=0), 0.0])
+    centred = runs - middle
+    best = _fitted(centred, _starts(centred))
+    law = _law(best, middle)
+    residuals = runs[:, 2] - law.log_loss(*np.exp(runs[:, :2]).T)
     residuals *= np.sqrt(len(runs) / (len(runs) - FIGURES))
     generator = np.random.default_rng(seed)
-    resampled = []
+    resampled: list[Law] = []
     while len(resampled) < RESAMPLES:
-        drawn = runs[generator.integers(len(runs), size=len(runs))]
+        drawn = centred[generator.integers(len(runs), size=len(runs))]
         if len(np.unique(drawn, axis=0)) > FIGURES and all(len(np.unique(drawn[:, side])) > 1 for side in (0, 1)):
-            resampled.append(_fitted(drawn, np.array([_vector(law)])))
+            resampled.append(_law(_fitted(drawn, best[None]), middle))
     return Fit(law, tuple(resampled), tuple(residuals.tolist()))
 
 
-def _vector(law: Law) -> Floats:
-    return np.array([law.log_a, law.log_b, law.log_e, law.alpha, law.beta])
+def _law(point: Floats, middle: Floats) -> Law:
+    """Return the law of a point that was found amid the ladder."""
+    log_a, log_b, log_e, alpha, beta = (float(value) for value in point)
+    return Law(log_a + alpha * float(middle[0]), log_b + beta * float(middle[1]), log_e, alpha, beta)
 
 
 def _starts(runs: Floats) -> Floats:
     """Return the points of the grid that fit best."""
-    grid = np.array(list(product(*GRID)))
+    level = float(runs[:, 2].mean())
+    terms = [level + float(np.log(share)) for share in SHARES]
+    grid = np.array(list(product(terms, terms, terms, EXPONENTS, EXPONENTS)))
     order = np.argsort([_objective(point, runs)[0] for point in grid])
     return grid[order[:STARTS]]
 
 
-def _fitted(runs: Floats, starts: Floats) -> Law:
+def _fitted(runs: Floats, starts: Floats) -> Floats:
+    settings = {"maxiter": 5000, "maxfun": 20_000, "ftol": 1e-12, "gtol": 1e-8}
     found = [
-        minimize(
-            _objective, start, args=(runs,), jac=True, method="L-BFGS-B", bounds=BOUNDS,
-            options={"maxiter": 5000, "maxfun": 20_000, "ftol": 1e-14, "gtol": 1e-9},
-        )
+        minimize(_objective, start, args=(runs,), jac=True, method="L-BFGS-B", bounds=BOUNDS, options=settings)
         for start in starts
-    ]  # fmt: skip
-    best = min(found, key=lambda result: result.fun)
-    return Law(*(float(value) for value in best.x))
+    ]
+    best: Floats = min(found, key=lambda result: float(result.fun)).x
+    return best
 
 
 def _objective(point: Floats, runs: Floats) -> tuple[float, Floats]:
-    """Return the summed Huber loss and its gradient."""
-    log_n, log_d, log_l = np.log(runs).T
+    """Return the summed Huber loss of runs, as logarithms, and its gradient."""
+    log_n, log_d, log_l = runs.T
     a, b, e, alpha, beta = point
     terms = np.stack([a - alpha * log_n, b - beta * log_d, np.full_like(log_n, e)])
     highest = terms.max(axis=0)

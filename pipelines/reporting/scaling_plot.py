@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipelines.planning.advice import Tested
+from pipelines.planning.advice import Trial
 from pipelines.reporting.plots import BLUE, GREY, INK, ORANGE, as_svg
 
 CURVE_POINTS = 60
 
 
-def scaling_plot(found: Tested) -> Figure:
+def scaling_plot(found: Trial) -> Figure:
     """Return losses over tokens, a line a size; the held-out run stands with the interval that was foretold."""
     figure = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = figure.subplots()

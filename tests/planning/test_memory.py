@@ -22,9 +22,9 @@ GIB = float(1 << 30)
 @pytest.mark.parametrize(
     ("changes", "memory", "remedy"),
     [
-        ({"size": "small", "sequence_length": 1024, "micro_batch": 64, "global_batch": 64}, 16, "micro_batch to 32"),
+        ({"size": "small", "sequence_length": 1024, "micro_batch": 64, "global_batch": 64}, 16, "micro_batch to 16"),
         ({"size": "small", "sequence_length": 8192, "micro_batch": 1}, 5, "activation_checkpointing to true"),
-        ({"size": "base", "micro_batch": 1, "device": "cuda"}, 12, "processes to 2, a GPU each"),
+        ({"size": "base", "micro_batch": 1, "device": "cuda"}, 12, "processes to 4, a GPU each"),
         ({"size": "base", "micro_batch": 1}, 12, "set pretrain.size to 'small'"),
         ({"size": "base", "micro_batch": 1}, 0.1, "take a machine with more memory"),
     ],

@@ -34,7 +34,7 @@ def test_a_law_without_noise_is_found() -> None:
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:
-    runs = np.array([(rung.parameters, rung.tokens, rung.loss) for rung in ladder(noise=0.02)])
+    runs = np.log([(rung.parameters, rung.tokens, rung.loss) for rung in ladder(noise=0.02)])
     point = np.array([5.0, 6.0, 0.4, 0.3, 0.4])
     numeric = approx_fprime(point, lambda at: _objective(at, runs)[0], 1e-7)
     assert _objective(point, runs)[1] == pytest.approx(numeric, rel=1e-3, abs=1e-3)
