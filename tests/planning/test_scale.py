@@ -9,7 +9,7 @@ from deployments.scaling import scale
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.store import Store
 from pipelines.models.counting import flops_per_token
-from pipelines.planning.advice import advise, rate_for, trial_of
+from pipelines.planning.advice import Trial, advise, rate_for, trial_of
 from pipelines.planning.ladder import ladder_in
 from pipelines.reporting.scaling_plot import scaling_plot, write_plot
 from tests.planning.ladders import VOCABULARY, ladder, run
@@ -25,11 +25,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return made
 
 
-def test_the_dearest_run_is_held_out_and_lies_in_the_interval(store: Store) -> None:
-    found = trial_of(ladder_in(store, None))
-    assert (found.test.size, found.test.tokens) == ("compact", 8_000 * 4 * 64)
-    assert found.test.key not in {rung.key for rung in found.fitted} and len(found.fitted) == 12
-    assert found.holds
+@pytest.fixture(scope="module")
+def trial(store: Store) -> Trial:
+    """Their fit, and what it foretells of the larger one."""
+    return trial_of(ladder_in(store, None))
+
+
+def test_the_dearest_run_is_held_out_and_lies_in_the_interval(trial: Trial) -> None:
+    assert (trial.test.size, trial.test.tokens) == ("compact", 8_000 * 4 * 64)
+    assert trial.test.key not in {rung.key for rung in trial.fitted} and len(trial.fitted) == 12
+    assert trial.holds
 
 
 def test_a_run_that_went_wrong_lies_outside(tmp_path: Path) -> None:
@@ -38,14 +43,14 @@ def test_a_run_that_went_wrong_lies_outside(tmp_path: Path) -> None:
     assert not trial_of(ladder_in(made, None)).holds
 
 
-def test_a_budget_is_spent_on_a_size_of_the_table(store: Store) -> None:
+def test_a_budget_is_spent_on_a_size_of_the_table(store: Store, trial: Trial) -> None:
     found = ladder_in(store, None)
-    advice = advise(found, trial_of(found), 1e14)
+    advice = advise(found, trial, 1e14)
     each = flops_per_token(advice.chosen.size, VOCABULARY, 64)  # type: ignore[arg-type]
     assert advice.chosen.tokens * each == pytest.approx(1e14, rel=1e-3)
     assert advice.chosen.loss.value <= advice.chinchilla.loss.value
     assert advice.chinchilla_parameters == pytest.approx((1e14 / 120) ** 0.5)
-    assert not advice.is_far and advise(found, trial_of(found), 1e20).is_far
+    assert not advice.is_far and advise(found, trial, 1e20).is_far
 
 
 def test_the_learning_rate_follows_the_sizes_that_were_swept(tmp_path: Path) -> None:
@@ -117,7 +122,6 @@ def test_the_command_tells_fit_test_and_advice(
         assert words in text, text
 
 
-def test_the_picture_is_written_as_its_name_says(store: Store, tmp_path: Path) -> None:
-    figure = scaling_plot(trial_of(ladder_in(store, None)))
-    write_plot(figure, tmp_path / "fit.png")
+def test_the_picture_is_written_as_its_name_says(trial: Trial, tmp_path: Path) -> None:
+    write_plot(scaling_plot(trial), tmp_path / "fit.png")
     assert (tmp_path / "fit.png").read_bytes().startswith(b"\x89PNG")
