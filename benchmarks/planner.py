@@ -1,10 +1,10 @@
 """What a plan says a run will take against what it takes: time and peak memory of ten configs on this machine.
 
 They differ in architecture, size, sequence length, batch, accumulation, optimizer and attention. Each is measured for
-some seconds by `gristmill plan --calibrate`'s own way, predicted, and run on English novels as a stage, in a process of
-its own. Beside it the usual reckoning: operations over the measured peak of matrix products, at the share of it that
-all ten reach on average, which is known only afterwards. Results are kept in PLANNER_STORE, so that the ten can be
-measured in pieces; five minutes on one core, which should be quiet. The last line is one JSON object.
+some seconds in the way of `gristmill plan --calibrate`, predicted, and run on English novels as a stage, in a process
+of its own. Seconds are those that the processes compute, so that what else the machine does counts little. Beside it
+the reckoning by operations, at the median rate of the ten, which is known only afterwards. Results are kept in
+PLANNER_STORE, so that the ten can be measured in pieces; five minutes on one core. The last line is one JSON object.
 """
 
 import json
@@ -68,8 +68,7 @@ class Result:
     name: str
     seconds: tuple[float, float]
     memory: tuple[float, float]
-    reckoned: float
-    """Seconds of the operations at the machine's peak."""
+    flops: float
     calibration_seconds: float
     holds: bool
     """Both measured figures lie in the predicted intervals."""
@@ -93,7 +92,7 @@ def measured(name: str, inputs: dict[str, Path]) -> Result:
     """Predict a run, run it, and return both."""
     config = config_of(CONFIGS[name])
     start = time.perf_counter()
-    calibration = calibrate(FOLDER, config, VOCABULARY)
+    calibration = calibrate(FOLDER, config, VOCABULARY, clock="cpu")
     taken = time.perf_counter() - start
     if not isinstance(calibration, Calibration):
         sys.exit(f"{name}: {calibration}")
@@ -109,7 +108,7 @@ def measured(name: str, inputs: dict[str, Path]) -> Result:
         name,
         (predicted.seconds.value, found["seconds"]),
         (predicted.memory_bytes.value, found["memory"]),
-        counts_of(config, VOCABULARY).flops / calibration.peak_flops,
+        counts_of(config, VOCABULARY).flops,
         taken,
         all(
             interval.low <= actual <= interval.high
@@ -121,9 +120,9 @@ def measured(name: str, inputs: dict[str, Path]) -> Result:
 def run(job: dict[str, Any]) -> None:
     """Run a config as the stage does and tell what it took, the loading of its libraries as well."""
     config = PretrainConfig.model_validate_json(json.dumps(job["config"]))
-    start, memory = time.perf_counter(), PeakMemory()
+    memory = PeakMemory()
     pretrain(config, **{name: Path(path) for name, path in job["inputs"].items()}, out=Path(job["out"]))
-    print(json.dumps({"seconds": time.perf_counter() - start, "memory": memory.bytes()}))
+    print(json.dumps({"seconds": time.process_time(), "memory": memory.bytes()}))
 
 
 def error(predicted: float, actual: float) -> float:
@@ -155,10 +154,10 @@ def main() -> int:
         row = results[-1]
         print(told(row), flush=True)
     times, memories = ([error(*getattr(row, name)) for row in results] for name in ("seconds", "memory"))
-    share = statistics.median(row.reckoned / row.seconds[1] for row in results)
-    reckoned = [error(row.reckoned / share, row.seconds[1]) for row in results]
+    rate = statistics.median(row.flops / row.seconds[1] for row in results)
+    reckoned = [error(row.flops / rate, row.seconds[1]) for row in results]
     held = sum(row.holds for row in results)
-    what = "time, median error (peer: operations at the average share of the peak)"
+    what = "time, median error (peer: operations at their median rate)"
     claims = [
         claim(what, statistics.median(times), MEDIAN, peer=statistics.median(reckoned)),
         claim("time, worst error (peer: the same)", max(times), WORST, peer=max(reckoned)),

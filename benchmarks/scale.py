@@ -1,6 +1,6 @@
 """A fit of loss against parameters and tokens from a ladder of small runs, tested on a larger one that it has not seen.
 
-Eleven runs of 0.6 to 5.9 M parameters on 65,536 to 262,144 tokens of English novels, and one of 15.7 M that is held
+Nine runs of 0.6 to 5.9 M parameters on 65,536 to 262,144 tokens of English novels, and one of 15.7 M that is held
 out. The shortest runs of the three smallest sizes are done at several learning rates; the line through the best ones
 gives those of all other runs. All are artifacts of the store SCALE_STORE, so a run that was stopped goes on where it
 was; half an hour on a quiet core. SCALE_PLOT names a file for the picture. The last line is one JSON object.
@@ -32,8 +32,6 @@ OTHERS = (
     *((size, SHORTEST << 2) for size in ("tiny", "smoke")),
     ("demo", SHORTEST),
     ("compact", SHORTEST),  # the dearest, which is held out
-    ("mini", SHORTEST << 2),
-    ("demo", SHORTEST << 1),
 )
 FOLDER = Path(os.environ.get("SCALE_STORE", Path(tempfile.gettempdir()) / "gristmill-scale"))
 

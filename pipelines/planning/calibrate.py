@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.artifacts.errors import StageFailed
 from pipelines.planning.calibration import Calibration, place_of, read_calibration, shape_of
@@ -22,17 +22,21 @@ def kept(store: Path, config: PretrainConfig, vocab_size: int) -> Calibration | 
     return read_calibration(place_of(store, this_machine().fingerprint, shape_of(config, vocab_size)))
 
 
-def calibrate(store: Path, config: PretrainConfig, vocab_size: int) -> Calibration | str:
+def calibrate(
+    store: Path, config: PretrainConfig, vocab_size: int, clock: Literal["wall", "cpu"] = "wall"
+) -> Calibration | str:
     """Measure runs of this shape here and keep the result in the store, or return why that cannot be done.
 
+    `clock` counts the seconds that pass or those that the run computes, which what else runs here changes little.
     Raises UserError where the memory of this machine does not suffice.
     """
     machine = this_machine()
-    if config.device == "cuda" and not machine.gpus:
+    if config.device == "cuda" and not (machine.gpus or machine.gpu_memory_bytes):
         return "its device 'cuda' is not on this machine"
     if config.parallel.is_spread:
         return f"it is spread over {config.parallel.processes} processes"
-    answer = _answer({"config": config.model_dump(mode="json"), "vocab_size": vocab_size}, machine.memory_bytes)
+    job = {"config": config.model_dump(mode="json"), "vocab_size": vocab_size, "clock": clock}
+    answer = _answer({**job, "memory_bytes": machine.memory_bytes})
     if "too_long" in answer:
         return f"measuring it would take {answer['too_long']}"
     if "no_memory" in answer:
@@ -47,11 +51,11 @@ def calibrate(store: Path, config: PretrainConfig, vocab_size: int) -> Calibrati
     return found
 
 
-def _answer(job: dict[str, Any], memory_bytes: int) -> dict[str, Any]:
+def _answer(job: dict[str, Any]) -> dict[str, Any]:
     """Return what the measuring process says of a job; raise StageFailed with its last line where it says nothing."""
     with tempfile.TemporaryDirectory(prefix="gristmill-") as made:
         path = Path(made) / "job.json"
-        path.write_text(json.dumps({**job, "memory_bytes": memory_bytes}))
+        path.write_text(json.dumps(job))
         known = os.environ.get("PYTHONPATH")
         done = subprocess.run(
             [sys.executable, "-m", "pipelines.planning.probe", str(path)],

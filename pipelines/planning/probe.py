@@ -10,6 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from pipelines.artifacts.peak import PeakMemory
 from pipelines.artifacts.progress import line_sink
 from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.sizes import SIZES
-from pipelines.planning.calibration import Calibration, now
+from pipelines.planning.calibration import Calibration
+from pipelines.planning.calibration import now as today
 from pipelines.planning.counts import counts_of, is_compiled, parts_of_a_step, rows_at_once
 from pipelines.planning.energy import EnergyCounter
 from pipelines.planning.random_tokens import write_inputs
@@ -70,15 +72,21 @@ class Steps:
         return (high - low) / 2 / self.typical
 
 
+Now = Callable[[], float]
+CLOCKS: dict[str, Now] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""What seconds are counted by: those that pass, or those that this process computes, whatever else the machine does."""
+
+
 class Clock:
     """Notes when each step ended, in the place of a progress bar."""
 
-    def __init__(self, counter: EnergyCounter) -> None:
-        self.counter, self.times, self.watts = counter, list[float](), dict[int, float | None]()
+    def __init__(self, counter: EnergyCounter, now: Now) -> None:
+        self.counter, self.now = counter, now
+        self.times, self.watts = list[float](), dict[int, float | None]()
 
     def show(self, what: str, done: float, total: float | None, unit: str, figures: dict[str, float]) -> None:
         """Note the end of a step, and the power since the last note at the first and the last that count."""
-        self.times.append(time.perf_counter())
+        self.times.append(self.now())
         if len(self.times) in (WARMUP, int(total or 0) - LAST):
             self.watts[len(self.times)] = self.counter.watts()
 
@@ -86,13 +94,13 @@ class Clock:
         """Leave the notes as they are."""
 
 
-def measure(config: PretrainConfig, vocab_size: int, loading: float = 0.0) -> Calibration:
+def measure(config: PretrainConfig, vocab_size: int, loading: float = 0.0, now: Now = time.perf_counter) -> Calibration:
     """Return what the parts of a run of this config take on this machine.
 
     A model that takes too long is measured with fewer blocks, twice. Raises TooLong where that takes minutes too.
     `loading` is what loading the libraries took before this was called.
     """
-    found = _measured(config, vocab_size)
+    found = _measured(config, vocab_size, now)
     return found.model_copy(update={"fixed_seconds": found.fixed_seconds + loading})
 
 
@@ -100,17 +108,17 @@ class TooLong(Exception):
     """Measuring would take minutes."""
 
 
-def _measured(config: PretrainConfig, vocab_size: int) -> Calibration:
+def _measured(config: PretrainConfig, vocab_size: int, now: Now) -> Calibration:
     peak = matmul_peak(config.device, PEAK_DTYPES[config.dtype])
     guess = _micro_batch_flops(config, vocab_size) / peak / USUAL_MFU
     whole = SIZES[config.size].n_layer
     runs = (2 if parts_of_a_step(config) > 1 else 1) * (WARMUP + LAST + FEWEST) * 1.5
     if guess * runs <= LONGEST:
-        return _whole(config, vocab_size, peak, guess)
+        return _whole(config, vocab_size, now, peak, guess)
     step = 3 if ARCHITECTURES[config.architecture].window else 1  # one block of three sees everything
     if guess * runs * 2 * step / whole > UNMEASURABLE or whole <= 2 * step:
         raise TooLong(f"{guess * runs:,.0f} s")
-    return _reckoned(config, vocab_size, peak, guess / whole, (step, 2 * step))
+    return _reckoned(config, vocab_size, now, peak, guess / whole, (step, 2 * step))
 
 
 def _micro_batch_flops(config: PretrainConfig, vocab_size: int) -> float:
@@ -118,30 +126,33 @@ def _micro_batch_flops(config: PretrainConfig, vocab_size: int) -> float:
     return counts.flops / counts.tokens * rows_at_once(config) * config.sequence_length
 
 
-def _whole(config: PretrainConfig, vocab_size: int, peak: float, guess: float) -> Calibration:
+def _whole(config: PretrainConfig, vocab_size: int, now: Now, peak: float, guess: float) -> Calibration:
     """Measure the run's own model, with one micro-batch a step and, where a step has more, with two."""
     if parts_of_a_step(config) == 1:
-        once = _steps(config, vocab_size, 1, guess)
+        once = _steps(config, vocab_size, now, 1, guess)
         pieces = dict(zip(PIECES, (once.typical, 0.0), strict=True))
         return _calibration(config, [once], pieces, peak, (SIZES[config.size].n_layer,))
-    once, twice = (_steps(config, vocab_size, parts, guess) for parts in (1, 2))
+    once, twice = (_steps(config, vocab_size, now, parts, guess) for parts in (1, 2))
     micro = max(twice.typical - once.typical, 0.0)
     pieces = dict(zip(PIECES, (micro, max(once.typical - micro, 0.0)), strict=True))
     return _calibration(config, [twice, once], pieces, peak, (SIZES[config.size].n_layer,))
 
 
 def _reckoned(
-    config: PretrainConfig, vocab_size: int, peak: float, guess: float, depths: tuple[int, int]
+    config: PretrainConfig, vocab_size: int, now: Now, peak: float, guess: float, depths: tuple[int, int]
 ) -> Calibration:
     """Measure models of fewer blocks and add what each further block takes: time and memory are linear in them."""
     size, whole = config.size, SIZES[config.size]
     few, more = depths
     try:
         SIZES[size] = replace(whole, n_layer=few)
-        base, weights = _steps(config, vocab_size, 1, guess * few), counts_of(config, vocab_size).parameters
-        twice = _steps(config, vocab_size, 2, guess * few)
+        base, weights = _steps(config, vocab_size, now, 1, guess * few), counts_of(config, vocab_size).parameters
+        twice = _steps(config, vocab_size, now, 2, guess * few)
         SIZES[size] = replace(whole, n_layer=more)
-        deeper, more_weights = _steps(config, vocab_size, 1, guess * more), counts_of(config, vocab_size).parameters
+        deeper, more_weights = (
+            _steps(config, vocab_size, now, 1, guess * more),
+            counts_of(config, vocab_size).parameters,
+        )
     finally:
         SIZES[size] = whole
     further = (whole.n_layer - few) / (more - few)
@@ -184,11 +195,11 @@ def _calibration(
         watts_source=EnergyCounter(config.device).source,
         threads=torch.get_num_threads(),
         depths=depths,
-        measured_at=now(),
+        measured_at=today(),
     )
 
 
-def _steps(config: PretrainConfig, vocab_size: int, parts: int, guess: float) -> Steps:
+def _steps(config: PretrainConfig, vocab_size: int, now: Now, parts: int, guess: float) -> Steps:
     """Run a few steps of so many micro-batches each."""
     plain = min(MOST, max(FEWEST, round(PLAIN_SECONDS / (guess * parts))))
     steps = WARMUP + plain + LAST
@@ -219,14 +230,14 @@ def _steps(config: PretrainConfig, vocab_size: int, parts: int, guess: float) ->
             train=(steps + 2) * rows * parts * length + 1,
             heldout=config.heldout_sequences * length + 1,
         )
-        clock, memory = Clock(EnergyCounter(config.device)), PeakMemory()
+        clock, memory = Clock(EnergyCounter(config.device), now), PeakMemory()
         token = line_sink.set(lambda: clock)
-        start = time.perf_counter()
+        start = now()
         try:
             pretrain(short, **inputs, out=folder / "out")
         finally:
             line_sink.reset(token)
-        end = time.perf_counter()
+        end = now()
         held = memory.bytes() if config.device == "cpu" else _gpu_memory(folder / "out")
     return _sorted_out(config, clock, start, end, held)
 
@@ -265,7 +276,9 @@ def main(job: Path) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (told["memory_bytes"], resource.RLIM_INFINITY))
     answer: dict[str, Any]
     try:
-        answer = {"calibration": measure(config, told["vocab_size"], loading).model_dump(mode="json")}
+        answer = {
+            "calibration": measure(config, told["vocab_size"], loading, CLOCKS[told["clock"]]).model_dump(mode="json")
+        }
     except TooLong as error:
         answer = {"too_long": str(error)}
     except torch.OutOfMemoryError:
