@@ -11,16 +11,27 @@ from cyclopts import App, CycloptsError, Parameter
 
 from deployments import artifacts, promotion
 from deployments.catalog import NAMES, chosen
-from deployments.options import JsonOption, Options, StoreOption, TaskRunnerOption, open_store, planned, product_named
+from deployments.options import (
+    FlowName,
+    JsonOption,
+    Options,
+    StoreOption,
+    TaskRunnerOption,
+    open_store,
+    planned,
+    product_named,
+)
+from deployments.planning import plan
 from deployments.prefect_settings import CLIENT, COMMAND, apply
-from deployments.tables import console, plan_rows, print_json, print_plan, print_results, print_trace, result_rows
+from deployments.scaling import scale
+from deployments.tables import console, plan_rows, print_json, print_results, print_trace, result_rows
 from pipelines.artifacts import registry
 from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.nodes import node_named
 from pipelines.artifacts.progress import say
 from pipelines.artifacts.run import LocalRun, NodeResult, needed_for, record_run, tell, until_sound
 from pipelines.evaluation.promotion import newest
-from pipelines.products import PRODUCTS
+from pipelines.planning.forecast import refuse_what_cannot_fit
 from pipelines.recipes import RECIPES, as_yaml
 
 app = App(
@@ -29,14 +40,15 @@ app = App(
     version_flags=["--version"],
 )
 app.command(artifacts.app)
+app.command(plan)
+app.command(scale)
 app.command(promotion.promote)
 app.command(promotion.rollback)
 OPTIONS = Options()
-Flow = Annotated[str, Parameter(help="; ".join(f"{name}: {item.purpose}" for name, item in PRODUCTS.items()) + ".")]
 
 
 @app.command
-def run(flow: Flow = "full", *, task_runner: TaskRunnerOption = None, options: Options = OPTIONS) -> None:
+def run(flow: FlowName = "full", *, task_runner: TaskRunnerOption = None, options: Options = OPTIONS) -> None:
     """Run a flow through Prefect: what the store has is a hit, what is half done goes on where it stopped.
 
     With no Prefect server running, one is started for the time of the run.
@@ -45,7 +57,9 @@ def run(flow: Flow = "full", *, task_runner: TaskRunnerOption = None, options: O
     store = options.open_store()
     config = options.config()
     store.prepare()
-    _, part = planned(product, config, store)  # a source that does not exist is named before anything starts
+    planner, part = planned(product, config, store)  # a source that does not exist is named before anything starts
+    if task_runner is None:
+        refuse_what_cannot_fit(planner, part)
     os.environ["GRISTMILL_STORE"] = str(store.root)
     apply(COMMAND)
     os.environ["GRISTMILL_MIRROR"] = store.mirror.uri if store.mirror else ""
@@ -62,12 +76,13 @@ def run(flow: Flow = "full", *, task_runner: TaskRunnerOption = None, options: O
 
 
 @app.command
-def stage(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> None:
+def stage(node: str, *, flow: FlowName = "full", options: Options = OPTIONS) -> None:
     """Build one stage, and what it needs that the store lacks. Starts no Prefect server."""
     product = product_named(flow)
     store = options.open_store()
     planner, part = planned(product, options.config(), store)
     wanted = needed_for(node_named(node, planner), planner.rows)
+    refuse_what_cannot_fit(planner, part, wanted)
     store.prepare()
     local = LocalRun(store, only=wanted, on_end=tell)
     until_sound(lambda: product.wire(part, local), local)
@@ -80,17 +95,7 @@ def stage(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> None
 
 
 @app.command
-def plan(flow: Flow = "full", *, options: Options = OPTIONS) -> None:
-    """Say what a run would do, and why: a row a stage with its key and hit, partial, miss or waiting."""
-    planner, _ = planned(product_named(flow), options.config(), options.open_store())
-    if options.json:
-        print_json(plan_rows(planner.rows))
-    else:
-        print_plan(planner.rows)
-
-
-@app.command
-def explain(node: str, *, flow: Flow = "full", options: Options = OPTIONS) -> None:
+def explain(node: str, *, flow: FlowName = "full", options: Options = OPTIONS) -> None:
     """Say which field, input or version makes a stage miss, against the nearest one that was built."""
     store = options.open_store()
     planner, _ = planned(product_named(flow), options.config(), store)

@@ -38,6 +38,8 @@ TaskRunnerOption = Annotated[
     ),
 ]
 
+FlowName = Annotated[str, Parameter(help="; ".join(f"{name}: {item.purpose}" for name, item in PRODUCTS.items()) + ".")]
+
 JsonOption = Annotated[bool, Parameter(name="--json", help="Print JSON for machines.", negative="")]
 
 

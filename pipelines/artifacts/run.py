@@ -66,6 +66,7 @@ class Row:
     definition: Stage
     changes: tuple[str, ...]
     """How its identity differs from the nearest built one of the same stage."""
+    config: StageConfig
 
 
 @dataclass
@@ -86,27 +87,34 @@ class Planner:
         identity = identity_of(stage, config, given, self.store.pins)
         waiting = [output.node for output in given.values() if output.digest is None]
         if waiting:
-            return self._waits(node, stage, waiting, needs, identity)
+            return self._waits(node, stage, config, waiting, needs, identity)
         key = key_of(identity)
         manifest = self.store.find(stage.name, key)
         state, why = "hit", ""
         if manifest is None and self.store.mirror:
             manifest, state, why = self.store.mirror.known(stage.name, key), "miss", "in the mirror"
         if manifest is not None:
-            self.rows.append(Row(node, stage.name, state, why, key, None, needs, stage, ()))
+            self.rows.append(Row(node, stage.name, state, why, key, None, needs, stage, (), config))
             artifact = Artifact(stage.name, node, key, self.store.folder(stage.name, key), manifest.outputs)
         else:
             changes = self.changes(stage, identity)
             progress = read_progress(self.store.work(stage.name, key)) if stage.resumable else None
             state = "partial" if progress else "miss"
             why = "damaged" if self.store.folder(stage.name, key).exists() else _why(changes)
-            self.rows.append(Row(node, stage.name, state, why, key, progress, needs, stage, tuple(changes or ())))
+            told = tuple(changes or ())
+            self.rows.append(Row(node, stage.name, state, why, key, progress, needs, stage, told, config))
             artifact = Artifact(stage.name, node, key, self.store.work(stage.name, key), planned=True)
         self.artifacts[node] = artifact
         return artifact
 
     def _waits(
-        self, node: str, stage: Stage, waiting: list[str], needs: tuple[str, ...], identity: dict[str, object]
+        self,
+        node: str,
+        stage: Stage,
+        config: StageConfig,
+        waiting: list[str],
+        needs: tuple[str, ...],
+        identity: dict[str, object],
     ) -> Artifact:
         """Record a node whose inputs are not built: its key is not known, but its own fields can be compared."""
         pending = {name for name, digest in _part(identity, "inputs").items() if digest is None}
@@ -116,7 +124,7 @@ class Planner:
             if line.split(":")[0].removeprefix("inputs.") not in pending and not line.startswith("lineage.")
         ]
         why = f"waiting for {waiting[0]}" + (f"; {changes[0]}" if changes else "")
-        self.rows.append(Row(node, stage.name, "waiting", why, None, None, needs, stage, tuple(changes)))
+        self.rows.append(Row(node, stage.name, "waiting", why, None, None, needs, stage, tuple(changes), config))
         artifact = Artifact(stage.name, node, "", self.store.root, planned=True)
         self.artifacts[node] = artifact
         return artifact

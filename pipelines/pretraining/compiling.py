@@ -1,4 +1,4 @@
-"""Whether a run's model is compiled, and how: by its blocks, which are alike, so the first one's kernels do for all."""
+"""How a run's model is compiled: by its blocks, which are alike, so the first one's kernels do for all."""
 
 import os
 from contextlib import suppress
@@ -7,28 +7,14 @@ from pathlib import Path
 from torch import nn
 
 from pipelines.models.parts import blocks, is_mixture
+from pipelines.pretraining.compile_rule import compiling_pays
 from pipelines.pretraining.settings import LoopConfig
-
-COMPILE_SECONDS = 120.0
-"""A cold compile with all its parts on two cores, at the upper end of what was seen."""
-EAGER_FLOPS = 1e11
-"""Operations a second of an eager step on two cores."""
-SAVED = 0.1
-"""Share of an eager step that compiling saves at least."""
 
 
 def is_compiled(config: LoopConfig, model: nn.Module) -> bool:
-    """Return what the config says, where it says `auto` whether the time saved is longer than a cold compile.
-
-    Compiled kernels round otherwise, so this looks at the config and the model alone: no clock, device or cache.
-    """
-    if config.compile != "auto":
-        return config.compile == "always"
-    if is_mixture(model):  # the routing that its loss reads does not come out of compiled blocks
-        return False
-    tokens = config.max_steps * config.global_batch * config.sequence_length
-    operations = 6 * sum(weight.numel() for weight in model.parameters()) * tokens
-    return operations / EAGER_FLOPS * SAVED > COMPILE_SECONDS
+    """Return whether a run of this model is compiled."""
+    weights = sum(weight.numel() for weight in model.parameters())
+    return compiling_pays(config, weights, mixture=is_mixture(model))
 
 
 def compile_blocks(model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from pipelines.artifacts.manifest import Manifest
 from pipelines.artifacts.work import atomic_file
+from pipelines.planning.scoring import Score, scores
 from pipelines.reporting.gather import logs_of, manifests_of
 from pipelines.reporting.plots import (
     as_data_url,
@@ -31,7 +32,9 @@ def write_html(facts: dict[str, Any], inputs: Mapping[str, Path], out: Path) -> 
     with atomic_file(out / "report" / "report.json", out) as fresh:
         fresh.write_text(json.dumps(facts, indent=1, sort_keys=True))
     with atomic_file(out / "log" / "report.html", out) as fresh:
-        fresh.write_text(render(facts, manifests_of(inputs), logs_of(inputs)), encoding="utf-8")
+        manifests = manifests_of(inputs)
+        predicted = scores(next(iter(inputs.values())).parents[2], manifests)
+        fresh.write_text(render(facts, manifests, logs_of(inputs), predicted), encoding="utf-8")
     with atomic_file(out / "log" / "report.md", out) as fresh:
         fresh.write_text(plots_markdown(facts))
 
@@ -46,9 +49,15 @@ def plots_markdown(facts: dict[str, Any]) -> str:
 
 
 def render(
-    facts: dict[str, Any], manifests: list[Manifest], logs: Mapping[str, list[dict[str, Any]]] | None = None
+    facts: dict[str, Any],
+    manifests: list[Manifest],
+    logs: Mapping[str, list[dict[str, Any]]] | None = None,
+    predicted: Sequence[Score] = (),
 ) -> str:
-    """Return the page; text of documents and models is escaped. `logs` holds the stages' logs of rates."""
+    """Return the page; text of documents and models is escaped.
+
+    `logs` holds the stages' logs of rates, `predicted` what plans have foretold of them.
+    """
     environment = Environment(
         loader=PackageLoader("pipelines.reporting", ""),
         autoescape=select_autoescape(["html"]),
@@ -67,7 +76,9 @@ def render(
             _svg(course_plot(name, curve, (logs or {}).get(name, []))) for name, curve in facts["curves"].items()
         ],
     }
-    return environment.get_template("report.html").render(facts=facts, manifests=manifests, plots=plots)
+    return environment.get_template("report.html").render(
+        facts=facts, manifests=manifests, plots=plots, predicted=predicted
+    )
 
 
 def _svg(figure: Figure) -> Markup:

@@ -128,7 +128,7 @@ def test_the_report_is_found_and_copied(smoke_run: Finished, tmp_path: Path) -> 
 
 
 def test_every_command_teaches_with_help() -> None:
-    for command in ("run", "stage", "plan", "explain", "recipe", "artifacts", "report", "serve"):
+    for command in ("run", "stage", "plan", "explain", "recipe", "artifacts", "report", "scale", "serve"):
         done = gristmill(command, "--help")
         assert done.returncode == 0 and len(done.stdout) > 200, command
 
