@@ -105,6 +105,7 @@ def test_a_plan_imports_neither_torch_nor_prefect() -> None:
 
 def test_pretraining_imports_on_a_bare_gpu_image() -> None:
     allowed = {"torch", "numpy", "transformers", "safetensors", "pydantic", *sys.stdlib_module_names, *ROOMS}
+    optional = {"bitsandbytes", "deepspeed", "lion_pytorch"}  # inside functions, when a config names what they hold
     for path in [*(ROOT / "pipelines" / "pretraining").glob("*.py"), ROOT / "pipelines" / "tokens" / "loader.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
@@ -113,7 +114,8 @@ def test_pretraining_imports_on_a_bare_gpu_image() -> None:
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             for name in names:
-                assert name.split(".")[0] in allowed, f"{path}: {name}"
+                within = optional if node.col_offset else set()
+                assert name.split(".")[0] in allowed | within, f"{path}: {name}"
 
 
 def test_nothing_loads_a_pickle_or_foreign_code() -> None:

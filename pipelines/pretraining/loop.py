@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.artifacts.curve import Row, finite
-from pipelines.artifacts.errors import StageFailed, UserError
+from pipelines.artifacts.errors import StageFailed
 from pipelines.artifacts.progress import meter
 from pipelines.artifacts.work import Progress, commit_progress, progress_dir
 from pipelines.pretraining.averaging import Averages
@@ -17,12 +17,12 @@ from pipelines.pretraining.checkpoint import Snapshot
 from pipelines.pretraining.compiling import compile_blocks, is_compiled
 from pipelines.pretraining.curvature import Curvature, Sampling
 from pipelines.pretraining.early_stopping import note_heldout
+from pipelines.pretraining.engine import training_step
 from pipelines.pretraining.faults import Answer, Watch, check_skips
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.machine import write_machine
 from pipelines.pretraining.monitor import Monitor
-from pipelines.pretraining.optimizer import build_optimizers, check_optimizer
-from pipelines.pretraining.pipelining import PipelinedLoss, Staged
+from pipelines.pretraining.optimizer import check_optimizer
 from pipelines.pretraining.position import Position
 from pipelines.pretraining.precision import LossScale, arithmetic, prepare
 from pipelines.pretraining.ready import check_same_run
@@ -30,8 +30,6 @@ from pipelines.pretraining.rng import restore_rng, rng_tensors, seed_step
 from pipelines.pretraining.saving import Checkpoints
 from pipelines.pretraining.schedule import lr_scale
 from pipelines.pretraining.settings import LoopConfig
-from pipelines.pretraining.spreading import SpreadLoss
-from pipelines.pretraining.step import TrainingStep
 from pipelines.pretraining.stopping import StopRequest, stop_on_sigterm
 from pipelines.pretraining.world import ALONE, World
 
@@ -82,7 +80,7 @@ class Loop:
         prepare(model, config)
         if world.parallel.can_compile and is_compiled(config, model):
             compile_blocks(model)
-        self.step = self._training_step()
+        self.step = training_step(model, objective, config, world, self.log)
         self.loss, self.optimizers = self.step.loss, self.step.optimizers
         self.curvature = Curvature(self.step, objective)
         self.averages = Averages(model, config)
@@ -185,21 +183,6 @@ class Loop:
         self.step.load(snapshot.tensors)
         self.averages.load(snapshot.tensors["averages"])
         restore_rng(snapshot.tensors["rng"])
-
-    def _training_step(self) -> TrainingStep:
-        """Return what takes steps with the model, which is spread as the mesh says first."""
-        model, objective, world, config = self.model, self.objective, self.world, self.config
-        if world.parallel.is_zero:
-            from pipelines.pretraining.zero import zero_engine
-
-            return zero_engine(model, objective.loss, world, config, self.log)
-        if world.parallel.pipeline_parallel_degree == 1:
-            loss = SpreadLoss(model, objective.loss, world, config)
-        elif isinstance(objective, Staged):
-            loss = PipelinedLoss(model, objective, world, config)
-        else:
-            raise UserError("pretrain.parallel.pipeline_parallel_degree: this objective has no stages; set it to 1")
-        return TrainingStep(model, build_optimizers(model, config), loss, config, world)
 
     def _resume(self) -> None:
         snapshot = self.checkpoints.newest() or self.anchors.newest()
