@@ -31,8 +31,8 @@ from pipelines.pretraining.pretrain import PretrainConfig, pretrain
 
 FOLDER = Path(os.environ.get("PLANNER_STORE", Path(tempfile.gettempdir()) / "gristmill-planner"))
 VOCABULARY = 4096
-FLOPS = 4e11
-"""Of a run: some ten seconds on a core."""
+FLOPS = 2e11
+"""Of a run: some five seconds on a quiet core."""
 FEWEST_STEPS = 24
 MEDIAN, WORST = 0.15, 0.35
 CONFIGS: dict[str, dict[str, Any]] = {
