@@ -112,6 +112,24 @@ def alone(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+OBJECTIVES = [
+    {"architecture": "t5"},
+    pytest.param({"architecture": "glm"}, marks=pytest.mark.slow),
+    pytest.param({"objective": "prefix_lm"}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("learnt", OBJECTIVES, ids=str)
+def test_shards_of_a_model_learn_by_each_objective_what_one_process_does(
+    learnt: dict[str, str], ranks: Ranks, tmp_path: Path
+) -> None:
+    config = {"size": "tiny", "max_steps": 4, "publish": "last", **learnt}
+    assert ranks.train(tmp_path / "alone", config=config) == [0]
+    assert ranks.train(tmp_path / "shards", SHARDS, config=config) == [0, 0]
+    for one, other in zip(curve(tmp_path / "alone"), curve(tmp_path / "shards"), strict=True):
+        assert other == pytest.approx(one, rel=2e-5, abs=1e-5)
+
+
 def curve(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "curve" / "curve.jsonl").read_text().splitlines()]
 
