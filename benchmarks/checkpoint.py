@@ -102,8 +102,8 @@ def main(folder: Path) -> int:
             "share of the time that the loop stands still for it",
             call["beside"] / (EVERY * step), 0.02, peer=call["before"] / (EVERY * step),
         ),
-        claim("seconds of a step", step, 1e9),
     ]  # fmt: skip
+    print(f"a step takes {step:.3f} s, a save written before the loop goes on {call['before']:.3f} s")
     print(json.dumps({"name": "checkpoint", "claims": claims}))
     return 0 if all(item["ok"] for item in claims) else 1
 

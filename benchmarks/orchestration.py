@@ -6,6 +6,7 @@ waits for. Our task is held against a bare Prefect task in the same flow, in tur
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -59,14 +60,21 @@ def server(home: Path) -> Iterator[dict[str, str]]:
     environment = {**os.environ, "PREFECT_HOME": str(home)}
     environment.pop("PREFECT_API_URL", None)
     command = [sys.executable, "-m", "deployments.cli", "server", "--port", "0"]
-    running = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    # Into a file: a pipe that nobody reads on fills up, and the server then stands still.
+    log = home.with_suffix(".log")
+    with log.open("w") as sink:
+        running = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+        )
     try:
-        line = next(line for line in running.stderr or () if "server ready at " in line)
-        url = line.split("server ready at ")[1].split(";")[0]
-        yield {**environment, "PREFECT_API_URL": f"{url}/api"}
+        while not (ready := re.search(r"server ready at ([^;]+);", log.read_text())):
+            if running.poll() is not None:
+                sys.exit(f"the server ended with status {running.returncode}:\n{log.read_text()}")
+            time.sleep(0.1)
+        yield {**environment, "PREFECT_API_URL": f"{ready[1]}/api"}
     finally:
         running.send_signal(signal.SIGTERM)
-        running.communicate(timeout=60)
+        running.wait(timeout=60)
 
 
 def timed(arguments: list[str], environment: dict[str, str]) -> float:

@@ -1,1 +1,1 @@
-"""The command line and, later, deployments."""
+"""The command line, the server, and deployments."""
