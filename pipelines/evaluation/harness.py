@@ -27,6 +27,8 @@ class LocalLM(HFLM):  # type: ignore[misc]  # lm-eval has no type marker
 
     writes = True
     """Whether it continues a text."""
+    measure = ""
+    """What is put before the names of its measures, where they are of no likelihood of a text."""
 
     def __init__(self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast, batch_size: int) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
@@ -74,8 +76,13 @@ class LocalLM(HFLM):  # type: ignore[misc]  # lm-eval has no type marker
             totals[place] += likelihood
         return totals
 
+    def scored(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        """Return what the last ids of each request are worth behind the first, and whether all are likeliest."""
+        answers: list[tuple[float, bool]] = super()._loglikelihood_tokens(requests, disable_tqdm=True)
+        return answers
+
     def _loglikelihood_tokens(self, requests: list[Any], disable_tqdm: bool = False, **_: Any) -> list[Any]:
-        """Return what `HFLM` does, longest requests first, and count them on our meter."""
+        """Return what each request is worth, the longest computed first, and count them on our meter."""
         longest = max((len(rest) for _, _, rest in requests), default=0)
         if longest > self.max_length:
             raise ValueError(f"an answer of {longest} tokens is longer than the {self.max_length} that the model reads")
@@ -87,7 +94,7 @@ class LocalLM(HFLM):  # type: ignore[misc]  # lm-eval has no type marker
         size = SLICE_BATCHES * int(self.batch_size)
         for first in range(0, len(order), size):
             places = order[first : first + size]
-            found = super()._loglikelihood_tokens([requests[place] for place in places], disable_tqdm=True)
+            found = self.scored([requests[place] for place in places])
             for place, answer in zip(places, found, strict=True):
                 answers[place] = answer
             if self._meter:

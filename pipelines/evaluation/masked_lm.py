@@ -20,6 +20,7 @@ class MaskedLM(LocalLM):
     """A masked model and its tokenizer; it continues no text."""
 
     writes = False
+    measure = "pseudo_"
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the pseudo-log-likelihood of each text, read in disjoint windows behind a BOS each."""

@@ -35,9 +35,9 @@ def heldout_task(texts: Sequence[str], tokens: Sequence[int]) -> dict[str, Any]:
 
 
 def heldout_scores(
-    run: TaskRun, baseline: NDArray[np.float64] | None, *, seed: int, resamples: int, pseudo: str = ""
+    run: TaskRun, baseline: NDArray[np.float64] | None, *, seed: int, resamples: int, measure: str = ""
 ) -> list[Score]:
-    """Return perplexity per token and bits per byte, documents resampled; `pseudo` is put before their names.
+    """Return perplexity per token and bits per byte, documents resampled; `measure` is put before their names.
 
     `baseline` holds the bits that the byte 4-gram spends on each document; with it come its bits per byte and the
     paired difference, which is below 0 where the model predicts the text better.
@@ -48,8 +48,8 @@ def heldout_scores(
     bits = -likelihoods / math.log(2)
     perplexity, low, high = map(math.exp, bootstrap_ratio(-likelihoods, tokens, seed=seed, resamples=resamples))
     scores = [
-        Score(TASK, f"{pseudo}perplexity", perplexity, low, high, len(bits), False),
-        _per_byte(TASK, f"{pseudo}bits_per_byte", bits, sizes, seed, resamples),
+        Score(TASK, f"{measure}perplexity", perplexity, low, high, len(bits), False),
+        _per_byte(TASK, f"{measure}bits_per_byte", bits, sizes, seed, resamples),
     ]
     if baseline is not None:
         scores += [
@@ -59,12 +59,12 @@ def heldout_scores(
     return scores
 
 
-def heldout_items(run: TaskRun, pseudo: str = "") -> list[Item]:
+def heldout_items(run: TaskRun, measure: str = "") -> list[Item]:
     """Return each document's bits over its bytes: what two models of one tokenizer or of two are compared by."""
     texts = [row["doc"]["text"] for row in run.rows]
     bits = [-row["bits_per_byte"][0] / math.log(2) for row in run.rows]
     sizes = [row["bits_per_byte"][1] for row in run.rows]
-    return items_of(f"{TASK}.{pseudo}bits_per_byte", texts, bits, sizes, higher_is_better=False)
+    return items_of(f"{TASK}.{measure}bits_per_byte", texts, bits, sizes, higher_is_better=False)
 
 
 def _per_byte(

@@ -79,9 +79,8 @@ def _own_scores(
         baseline, notes["byte4gram"] = baseline_bits(model, texts)
     tokens = [len(lm.tok_encode(text, add_special_tokens=False)) for text in strings]
     run = _run_own(config, lm, heldout_task(strings, tokens))
-    pseudo = "" if lm.writes else "pseudo_"
-    scores = heldout_scores(run, baseline, seed=config.seed, resamples=config.resamples, pseudo=pseudo)
-    items = heldout_items(run, pseudo)
+    scores = heldout_scores(run, baseline, seed=config.seed, resamples=config.resamples, measure=lm.measure)
+    items = heldout_items(run, lm.measure)
     if questions is not None and config.questions:
         run = _run_own(config, lm, questions_task(questions, config.questions, config.few_shot))
         scores += questions_scores(run)

@@ -13,7 +13,7 @@ from pipelines.tokens.digest import TOKENIZER_FILE, tokenizer_contract, tokenize
 
 CONTRACT_FILE = "contract.json"
 TEMPLATE_FILE = "chat_template.jinja"
-EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight")
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight", "shared.weight")
 WRITE_NOTHING = ("ForSequenceClassification", "ForMaskedLM")
 """Ends of the names of models that no text can be taken from."""
 MAX_HEADER_BYTES = 100 << 20  # the safetensors format's own bound

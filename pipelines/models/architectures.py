@@ -5,7 +5,7 @@ feed-forward of three matrices, norms of one vector, no biases, rotary positions
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -14,12 +14,15 @@ from pydantic import AfterValidator, WithJsonSchema
 from pipelines.models.sizes import Size
 from pipelines.tokens.special import BOS as BOS_TOKEN
 from pipelines.tokens.special import END as END_TOKEN
+from pipelines.tokens.special import PAD as PAD_TOKEN
 from pipelines.tokens.special import SPECIAL_TOKENS
 
-Kind = Literal["causal", "masked"]
-"""What a model reads to predict a token: what stands before it, or what stands on both sides."""
+Kind = Literal["causal", "masked", "seq2seq", "blank-filling"]
+"""What a model predicts a token from: what is before it, on both sides, read by another stack, or left with gaps."""
 
-BOS, END = map(SPECIAL_TOKENS.index, (BOS_TOKEN, END_TOKEN))
+BOS, PAD, END = map(SPECIAL_TOKENS.index, (BOS_TOKEN, PAD_TOKEN, END_TOKEN))
+DISTANCES = 32
+"""Kinds of distances between tokens that T5 tells apart, as in its paper."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,17 @@ class Architecture:
         return width // self.experts.chosen if self.experts else width
 
 
+GPT2 = Architecture(
+    "gpt2",
+    settings=lambda size: {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
+    grouped=False,
+    gated=False,
+    biased=True,
+    shifted_norms=True,
+    learned_positions=True,
+    attention_dropout=False,
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture("llama", whole_chain=True),
     "qwen3": Architecture("qwen3", qk_norm=True),
@@ -104,16 +118,8 @@ ARCHITECTURES: dict[str, Architecture] = {
         qk_norm=True,
         experts=Experts(number=16, chosen=4),
     ),
-    "gpt2": Architecture(
-        "gpt2",
-        settings=lambda size: {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
-        grouped=False,
-        gated=False,
-        biased=True,
-        shifted_norms=True,
-        learned_positions=True,
-        attention_dropout=False,
-    ),
+    "gpt2": GPT2,
+    "glm": replace(GPT2, kind="blank-filling"),
     "bert": Architecture(
         "bert",
         kind="masked",
@@ -139,6 +145,23 @@ ARCHITECTURES: dict[str, Architecture] = {
         head="head",
         # The norms of input and head, less the first block's, which has none before attention, and a bias a token.
         more=lambda size, vocab_size: size.d_model + vocab_size,
+    ),
+    "t5": Architecture(
+        "t5",
+        kind="seq2seq",
+        settings=lambda size: {
+            "num_layers": size.n_layer,
+            "num_decoder_layers": size.n_layer,
+            "d_ff": 4 * size.d_model,
+            "relative_attention_num_buckets": DISTANCES,
+            "dropout_rate": 0.0,
+            "decoder_start_token_id": PAD,
+        },
+        grouped=False,
+        gated=False,
+        # What each head adds to the scores of a distance, in either stack.
+        more=lambda size, vocab_size: 2 * DISTANCES * size.n_head,
+        attention_dropout=False,
     ),
 }
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
 from pipelines.models.architectures import ARCHITECTURES, Kind
 from pipelines.models.attention import register_blockwise
@@ -23,7 +23,12 @@ SPREAD = 0.02
 BOS, PAD, END = map(SPECIAL_TOKENS.index, (BOS_TOKEN, PAD_TOKEN, END_TOKEN))
 """Ids of the special tokens that a model's config names; the tokenizer gives them these in every run."""
 
-AUTO: dict[Kind, Any] = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
+AUTO: dict[Kind, Any] = {
+    "causal": AutoModelForCausalLM,
+    "masked": AutoModelForMaskedLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "blank-filling": AutoModelForCausalLM,
+}
 """The class of transformers that builds a model of each kind."""
 
 
@@ -71,4 +76,6 @@ def model_config(name: SizeName, vocab_size: int, max_length: int, *, architectu
     known = {field.name for field in fields(config_class)} | set(config_class.attribute_map)
     settings = {setting: value for setting, value in common.items() if setting in known}
     config: Any = config_class(**{**settings, **row.settings(size)})
+    if "max_position_embeddings" not in known:  # T5 reads any length; what it learnt from is said by the older name
+        config.n_positions = max_length
     return config

@@ -16,21 +16,40 @@ def count_parameters(
     positions = max_length * row.d_model if kind.learned_positions else 0
     blocks = row.n_layer * (_matrices(kind, row) + _idle(kind, row) + _biases(kind, row) + _block_norms(kind, row))
     vectors = (1 if tied else 2) * vocab_size * row.d_model
-    return vectors + positions + blocks + norm + _head(kind, row) + kind.more(row, vocab_size)
+    others = vectors + positions + _head(kind, row) + kind.more(row, vocab_size)
+    if kind.kind == "seq2seq":
+        return others + 2 * (blocks + norm) + row.n_layer * (4 * row.d_model * row.d_model + _norm(kind, row))
+    return others + blocks + norm
 
 
 def flops_per_token(
-    size: SizeName, vocab_size: int, sequence_length: int, *, architecture: str = "llama", predicted: float = 1.0
+    size: SizeName,
+    vocab_size: int,
+    sequence_length: int,
+    *,
+    architecture: str = "llama",
+    predicted: float = 1.0,
+    computed: float = 1.0,
 ) -> int:
     """Return the operations of one training token that is read, forward and backward: 6 a matrix weight, and attention.
 
     The count of Chowdhery et al., "PaLM" (2022), appendix B, with half of the attention where it is causal; looking
-    up the input vectors costs nothing. `predicted` is the share of the tokens that scores are computed for.
+    up the input vectors costs nothing. `predicted` is the share of the tokens that scores are computed for, `computed`
+    that of those that go through the blocks. Of an encoder and a decoder the latter is the encoder's, and the former
+    the decoder's, whose tokens look at all of the encoder's.
     """
     kind, row = ARCHITECTURES[architecture], SIZES[size]
+    if kind.kind == "seq2seq":
+        square = row.d_model * row.d_model
+        encoder = row.n_layer * (_matrices(kind, row) + 2 * square)  # the decoder's keys and values of what it read
+        decoder = row.n_layer * (_matrices(kind, row) + 2 * square) + vocab_size * row.d_model
+        pairs = computed * computed + predicted * (predicted / 2 + computed)
+        attention = 12 * row.d_model * row.n_layer * sequence_length * pairs
+        return round(6 * (computed * encoder + predicted * decoder) + attention)
     scores = predicted * (vocab_size * row.d_model + _head(kind, row))
-    matrices = row.n_layer * _matrices(kind, row)
-    return round(6 * (matrices + scores)) + 12 * row.d_model * _seen(kind, row, sequence_length)
+    matrices = computed * row.n_layer * _matrices(kind, row)
+    seen = computed * _seen(kind, row, round(computed * sequence_length))
+    return round(6 * (matrices + scores) + 12 * row.d_model * seen)
 
 
 def _seen(kind: Architecture, row: Size, length: int) -> int:

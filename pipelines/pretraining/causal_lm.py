@@ -20,13 +20,16 @@ from pipelines.pretraining.corruption import Corruption, MaskedTokens
 from pipelines.pretraining.curvature import drawn_targets
 from pipelines.pretraining.experts import ExpertUse
 from pipelines.pretraining.heldout import CorruptedHeldout, Heldout, Loss
+from pipelines.pretraining.infilling import BlankedSpans, Blanks, infilling_cross_entropy
 from pipelines.pretraining.loop import Batch, Loop
-from pipelines.pretraining.losses import PAD, causal_cross_entropy, masked_cross_entropy
-from pipelines.pretraining.objectives import OBJECTIVES, objective_of
+from pipelines.pretraining.losses import causal_cross_entropy, masked_cross_entropy, seq2seq_cross_entropy
+from pipelines.pretraining.objectives import OBJECTIVES, objective_of, work_of
+from pipelines.pretraining.prefix import Prefixes, prefix_cross_entropy
 from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
 from pipelines.pretraining.publish import publish_base
 from pipelines.pretraining.ready import check_special_ids, check_vocabulary, fingerprint, use_machine
 from pipelines.pretraining.rng import seed_all
+from pipelines.pretraining.spans import LeftOutSpans, Sentinels, SpanNoise
 from pipelines.pretraining.world import ALONE, World
 from pipelines.tokens.loader import Samples, TokenShards
 from pipelines.tokens.mixing import Corpus, Mixture, seed_of
@@ -84,7 +87,7 @@ class NextToken:
         def read(step: int) -> Batch:
             number = first + step * size + start
             windows = mixture.take(number, stop - start)
-            return corruption(windows[0], number) if corruption else windows
+            return corruption(windows, number) if corruption else windows
 
         return read
 
@@ -125,13 +128,9 @@ class NextToken:
 class LeftOut(NextToken):
     """The same windows with something left out, which is what is predicted."""
 
-    def __init__(self, *windows: Any, losses: Loss, **settings: Any) -> None:
-        super().__init__(*windows, **settings)
-        self.losses = losses
-
-    def tokens(self, batch: Batch) -> int:
-        """Return how many tokens were read."""
-        return int((batch[0] != PAD).sum())
+    def __init__(self, *windows: Any, losses: Loss, corruption: Corruption, **settings: Any) -> None:
+        super().__init__(*windows, corruption=corruption, **settings)
+        self.losses, self.tokens = losses, corruption.tokens
 
     def loss(self, model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy of what was left out."""
@@ -213,28 +212,46 @@ def train_base(
 def objective_for(config: PretrainConfig, vocab_size: int, mixture: Mixture, heldout: Heldout, **run: Any) -> NextToken:
     """Return what the config says that a model is trained on; `run` is what `NextToken` needs to know of the run."""
     row, name = ARCHITECTURES[config.architecture], objective_of(config.objective, config.architecture)
-    predicted = config.mask_share if name == "masked" else 1.0
+    work = work_of(name, config.sequence_length, config.mask_share, config.span_length)
     flops = flops_per_token(
         config.size,
         vocab_size + OBJECTIVES[name].extra_ids,
         config.sequence_length,
         architecture=config.architecture,
-        predicted=predicted,
+        predicted=work.predicted,
+        computed=work.computed,
     )
+    experts = ExpertUse(row.experts.chosen, config.load_balance) if row.experts else None
     if name == "causal":
-        experts = ExpertUse(row.experts.chosen, config.load_balance) if row.experts else None
         return NextToken(
             mixture, heldout, flops_per_token=flops, document_mask=config.document_mask, experts=experts, **run
         )
-    corruption = MaskedTokens(config.seed, config.mask_share, mask_id=vocab_size)
-    losses = partial(masked_cross_entropy, head=row.head)
+    corruption, losses = _left_out(config, name, vocab_size, experts)
     measured = CorruptedHeldout(heldout, corruption, losses)
-    return LeftOut(mixture, measured, losses=losses, flops_per_token=flops, corruption=corruption, **run)
+    return LeftOut(
+        mixture, measured, losses=losses, flops_per_token=flops, experts=experts, corruption=corruption, **run
+    )
+
+
+def _left_out(config: PretrainConfig, name: str, vocab_size: int, experts: ExpertUse | None) -> tuple[Corruption, Loss]:
+    """Return what an objective leaves out of a window, and the loss of a model that is asked for it."""
+    if name == "masked":
+        head = ARCHITECTURES[config.architecture].head
+        hidden = MaskedTokens(config.seed, config.mask_share, mask_id=vocab_size)
+        return hidden, partial(masked_cross_entropy, head=head)
+    if name == "prefix_lm":
+        losses = partial(prefix_cross_entropy, document_mask=config.document_mask, experts=experts)
+        return Prefixes(config.seed), losses
+    spans = SpanNoise(config.seed, config.mask_share, config.span_length)
+    if name == "span_corruption":
+        return LeftOutSpans(spans, Sentinels(vocab_size)), seq2seq_cross_entropy
+    return BlankedSpans(spans, Blanks(vocab_size)), infilling_cross_entropy
 
 
 def _built(config: PretrainConfig, vocab_size: int) -> Any:
-    """Return a new model; its config says where the ids begin that its objective has behind the tokenizer's."""
-    extra = OBJECTIVES[objective_of(config.objective, config.architecture)].extra_ids
+    """Return a new model; its config says what it learns by, and where the ids behind the tokenizer's begin."""
+    name = objective_of(config.objective, config.architecture)
+    extra = OBJECTIVES[name].extra_ids
     model = build(
         config.size,
         vocab_size + extra,
@@ -243,8 +260,11 @@ def _built(config: PretrainConfig, vocab_size: int) -> Any:
         attention=config.attention,
         options=config.options,
     )
-    if extra:
+    if name == "masked":
         model.config.mask_token_id = vocab_size
+    elif name != "causal":
+        spans = {"first_id": vocab_size, "mask_share": config.mask_share, "span_length": config.span_length}
+        model.config.pretraining_objective = {"name": name, **(spans if extra else {})}
     return model
 
 

@@ -3,7 +3,7 @@
 from pipelines.artifacts.errors import UserError
 from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.options import FITTING, PLAIN
-from pipelines.pretraining.objectives import OBJECTIVES, objective_of
+from pipelines.pretraining.objectives import OBJECTIVES, SENTINELS, gaps, objective_of
 from pipelines.pretraining.pretrain import PretrainConfig
 from pipelines.pretraining.spread_combination import check_spread
 
@@ -18,14 +18,26 @@ def check_combination(config: PretrainConfig) -> None:
             f"pretrain.objective: {objective!r} needs a {needed} model and {config.architecture!r} is {row.kind}; "
             f"leave objective empty, or set architecture to one of {fitting}"
         )
-    if objective != "causal" and config.document_mask:
+    spans = gaps(config.sequence_length, config.mask_share, config.span_length)[1]
+    if objective == "span_corruption" and spans > SENTINELS:
         raise UserError(
-            f"pretrain.document_mask: true is for the objective 'causal' and this is {objective!r}; set it to false"
+            f"pretrain.sequence_length: {config.sequence_length:,} tokens lack {spans:,} spans and there are "
+            f"{SENTINELS} sentinels; shorten it to {config.sequence_length * SENTINELS // spans:,} or raise span_length"
+        )
+    if objective not in ("causal", "prefix_lm") and config.document_mask:
+        raise UserError(
+            "pretrain.document_mask: true is for the objectives 'causal' and 'prefix_lm' and this is "
+            f"{objective!r}; set it to false"
         )
     if objective != "causal" and config.attention != "sdpa":
         raise UserError(
             f"pretrain.attention: {config.attention!r} sees only what stands before a token and the objective is "
             f"{objective!r}; set attention to 'sdpa'"
+        )
+    if objective != "causal" and config.parallel.cuts_model:
+        raise UserError(
+            "pretrain.parallel: tensor_parallel_degree and pipeline_parallel_degree are for the objective 'causal' and "
+            f"this is {objective!r}; set both to 1"
         )
     if objective != "causal" and config.optimizer == "sophia":
         raise UserError(
@@ -67,7 +79,13 @@ def check_combination(config: PretrainConfig) -> None:
 
 
 def check_goes_on(config: PretrainConfig) -> None:
-    """Raise UserError where the model goes on to stages that are not made for its architecture."""
+    """Raise UserError where the model goes on to stages that are not made for its architecture or objective."""
+    objective = objective_of(config.objective, config.architecture)
+    if objective == "prefix_lm":
+        raise UserError(
+            "pretrain.objective: a model of 'prefix_lm' is trained and scored and goes no further; take the flow "
+            "'pretrain', or set objective to 'causal' to fine-tune, align, quantize, package or serve"
+        )
     if not ARCHITECTURES[config.architecture].whole_chain:
         raise UserError(
             f"pretrain.architecture: {config.architecture!r} is trained and scored and goes no further; take the flow "

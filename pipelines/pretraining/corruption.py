@@ -3,21 +3,33 @@
 A run that is resumed, or spread over other processes, therefore hides the same tokens.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.pretraining.losses import IGNORED
+from pipelines.pretraining.losses import IGNORED, PAD
 from pipelines.tokens.permutation import MASK, Integers, mix
 from pipelines.tokens.special import SPECIAL_TOKENS
 
 Windows = tuple[Tensor, Tensor]
-Corruption = Callable[[Tensor, int], Windows]
-"""Returns inputs and targets of windows of ids, `[windows, tokens]`, by the global number of the first one."""
+"""Inputs and targets, `[windows, tokens]` each; as they come, a token's target is the next one."""
+
+
+class Corruption(Protocol):
+    """What an objective leaves out."""
+
+    def __call__(self, windows: Windows, first: int) -> Windows:
+        """Return what is shown of windows, and what is asked for; `first` is the first one's global number."""
+        ...
+
+    def tokens(self, batch: Windows) -> int:
+        """Return how many tokens of text were read for such a batch."""
+        ...
+
 
 FIRST_TEXT_ID = len(SPECIAL_TOKENS)
 REPLACED, RANDOM = 0.8, 0.9
@@ -39,9 +51,9 @@ class MaskedTokens:
     share: float
     mask_id: int
 
-    def __call__(self, ids_BS: Tensor, first: int) -> Windows:
+    def __call__(self, windows: Windows, first: int) -> Windows:
         """Return the windows with tokens hidden, and those tokens as the targets."""
-        ids = ids_BS.numpy()
+        ids = windows[0].numpy()
         samples = np.arange(first, first + len(ids))
         chances, ways, others = (uniform(self.seed, samples, ids.shape[1], stream) for stream in range(3))
         chosen = (chances < self.share) & (ids >= FIRST_TEXT_ID)
@@ -49,3 +61,7 @@ class MaskedTokens:
         shown = np.where(ways < REPLACED, self.mask_id, np.where(ways < RANDOM, random, ids))
         inputs, targets = np.where(chosen, shown, ids), np.where(chosen, ids, IGNORED)
         return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+    def tokens(self, batch: Windows) -> int:
+        """Return how many tokens were read."""
+        return int((batch[0] != PAD).sum())

@@ -75,7 +75,7 @@ class CorruptedHeldout:
 
     def __init__(self, heldout: Heldout, corruption: Corruption, loss: Loss) -> None:
         self.rows, self.loss = heldout.rows, loss
-        self.inputs, self.targets = corruption(heldout.ids_BS[:, :-1], 0)
+        self.inputs, self.targets = corruption((heldout.ids_BS[:, :-1], heldout.ids_BS[:, 1:]), 0)
         self.count = int((self.targets != IGNORED).sum())
         if not self.count:
             raise UserError("heldout: nothing is left out of its windows to predict; hold out more documents")

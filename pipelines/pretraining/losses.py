@@ -118,20 +118,47 @@ def masked_cross_entropy(model: Any, inputs_BS: Tensor, targets_BS: Tensor, head
     return vocabulary_loss(hidden_NE, weight_VE, summed_cross_entropy, targets_BS[chosen_BS])
 
 
+def seq2seq_cross_entropy(model: Any, inputs_BS: Tensor, targets_BT: Tensor) -> Tensor:
+    """Return the cross-entropy of what a decoder writes, summed over the targets that count."""
+    hidden_NE = decoded(model, inputs_BS, targets_BT).flatten(0, 1)
+    return vocabulary_loss(hidden_NE, output_vectors(model), summed_cross_entropy, targets_BT.flatten())
+
+
+def decoded(model: Any, inputs_BS: Tensor, targets_BT: Tensor) -> Tensor:
+    """Return the states of T5's decoder, `[batch, targets, width]`, before each target, scaled as its scores ask.
+
+    Padding of the inputs is not looked at; the decoder starts with it, and targets that do not count come last.
+    """
+    seen_BS = (inputs_BS != PAD).long()
+    encoded = model.encoder(input_ids=inputs_BS, attention_mask=seen_BS).last_hidden_state
+    before_BT = F.pad(targets_BT[:, :-1], (1, 0), value=PAD)
+    hidden = model.decoder(
+        input_ids=before_BT.where(before_BT != IGNORED, PAD),
+        encoder_hidden_states=encoded,
+        encoder_attention_mask=seen_BS,
+        use_cache=False,
+    ).last_hidden_state
+    states: Tensor = hidden * model.model_dim**-0.5
+    return states
+
+
 def causal_cross_entropy(
     model: Any,
     inputs_BS: Tensor,
     targets_BS: Tensor,
     positions_BS: Tensor | None = None,
     experts: ExpertUse | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """Return the cross-entropy of a causal model's next tokens, summed over the targets that count.
 
-    Where `positions_BS` does not go on by one, attention does not look back. With `experts` comes the gradient of the
-    load-balance loss of a mixture.
+    Where `positions_BS` does not go on by one, attention does not look back; `mask`, `[batch, 1, queries, keys]`, says
+    otherwise what it sees. With `experts` comes the gradient of the load-balance loss of a mixture.
     """
     routed = {"output_router_logits": True} if experts else {}
-    found = model.base_model(input_ids=inputs_BS, position_ids=positions_BS, use_cache=False, **routed)
+    found = model.base_model(
+        input_ids=inputs_BS, attention_mask=mask, position_ids=positions_BS, use_cache=False, **routed
+    )
     hidden_NE = found.last_hidden_state.flatten(0, 1)
     loss = vocabulary_loss(hidden_NE, output_vectors(model), summed_cross_entropy, targets_BS.flatten())
-    return loss + experts.balance(found.router_logits, targets_BS != IGNORED) if experts else loss
+    return loss + experts.balance(found.router_logits, inputs_BS != PAD) if experts else loss

@@ -109,9 +109,11 @@ def weight_groups(model: nn.Module) -> dict[WeightKind, list[Parameter]]:
     """Return the weights by kind: the blocks' matrices, the vocabulary's two tables, and all vectors."""
     groups: dict[WeightKind, list[Parameter]] = {"matrices": [], "embedding": [], "unembedding": [], "vectors": []}
     inner = block_weights(model)
+    looked_up = {table.weight for table in model.modules() if isinstance(table, nn.Embedding)}
     for name, weight in model.named_parameters():
         table: WeightKind = "unembedding" if name.startswith("lm_head.") else "embedding"
-        groups["vectors" if weight.ndim < 2 else "matrices" if weight in inner else table].append(weight)
+        inside: WeightKind = "vectors" if weight in looked_up else "matrices"  # T5's distances: a number a head
+        groups["vectors" if weight.ndim < 2 else inside if weight in inner else table].append(weight)
     return groups
 
 

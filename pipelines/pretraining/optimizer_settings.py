@@ -20,7 +20,7 @@ class WeightRatesConfig(StageConfig):
     matrices: Rate = Field(None, description="The blocks' matrices.")
     embedding: Rate = Field(None, description="The input vectors of the vocabulary, and the output's where tied.")
     unembedding: Rate = Field(None, description="The output vectors of the vocabulary, where they are untied.")
-    vectors: Rate = Field(None, description="The gains of the norms, and biases.")
+    vectors: Rate = Field(None, description="The gains of the norms, biases, and T5's numbers of distances.")
 
     def of(self, kind: WeightKind, lr: float) -> float:
         """Return the highest learning rate of a kind of weights."""

@@ -33,9 +33,14 @@ class PretrainConfig(LoopConfig):
     architecture: ArchitectureName = Field("llama", description="Row of the table of architectures.")
     size: SizeName = Field("demo", description="Row of the table of model sizes.")
     objective: ObjectiveName | None = Field(
-        None, description="What is predicted: causal, or masked; none takes what the architecture is made for."
+        None, description="Row of the table of objectives; none takes what the architecture is made for."
     )
-    mask_share: float = Field(0.15, gt=0, lt=1, description="Share of the tokens that the masked objective predicts.")
+    mask_share: float = Field(
+        0.15, gt=0, lt=1, description="Share of the tokens that are left out, where the objective leaves some out."
+    )
+    span_length: float = Field(
+        3.0, ge=1, le=1 << 17, description="Tokens of a span that is left out, on average, where spans are."
+    )
     options: ModelOptions = Field(PLAIN, description="Architecture and first weights, where they are not Llama's.")
     load_balance: float = Field(
         0.01, ge=0, le=10, description="Weight of the load-balance loss, where blocks are mixtures of experts."

@@ -17,7 +17,7 @@ def publish_base(model: Any, tokenizer: Path, folder: Path) -> Contract:
     """Write the model in fp32 with its tokenizer and stamp its contract."""
     shutil.rmtree(folder, ignore_errors=True)
     model = model.to("cpu")
-    if model.can_generate():
+    if model.can_generate() and not model.config.is_encoder_decoder:
         model.generation_config.eos_token_id = [END, BOS]  # a base model ends a document by opening the next
     model.save_pretrained(folder)
     copy_tokenizer(tokenizer, folder)

@@ -27,7 +27,8 @@ def test_an_unknown_architecture_is_told_the_nearest_one() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_blocks_are_found_and_tied_vectors_lie_outside(architecture: str) -> None:
     model = build("tiny", 262, 32, architecture=architecture)
-    assert len(blocks(model)) == SIZES["tiny"].n_layer
+    stacks = 2 if ARCHITECTURES[architecture].kind == "seq2seq" else 1
+    assert len(blocks(model)) == stacks * SIZES["tiny"].n_layer
     assert output_vectors(model) is model.get_input_embeddings().weight
     assert output_vectors(model) not in block_weights(model)
 
@@ -84,6 +85,18 @@ def test_modernbert_weights_are_scaled_by_depth_on_the_residual_path() -> None:
     block, cut = model.model.layers[0], 0.88  # what cutting at two standard deviations leaves of the spread
     assert spread(block.mlp.Wi.weight) == pytest.approx(0.02 * cut, rel=0.05)
     assert spread(block.mlp.Wo.weight) == pytest.approx(0.02 * cut / sqrt(2 * SIZES["mini"].n_layer), rel=0.05)
+
+
+def test_t5_weights_are_scaled_by_what_comes_in() -> None:
+    torch.manual_seed(0)
+    model: Any = build("mini", 4096, 64, architecture="t5")
+    width, block = SIZES["mini"].d_model, model.decoder.block[0]
+    attention, dense = block.layer[1].EncDecAttention, block.layer[2].DenseReluDense
+    assert spread(model.shared.weight) == pytest.approx(1.0, rel=0.05)
+    # No scores are divided by the root of a head's width: queries begin as much smaller (T5's own code).
+    assert spread(attention.q.weight) == pytest.approx((width * SIZES["mini"].head_dim) ** -0.5, rel=0.05)
+    assert spread(attention.k.weight) == pytest.approx(width**-0.5, rel=0.05)
+    assert spread(dense.wo.weight) == pytest.approx((4 * width) ** -0.5, rel=0.05)
 
 
 def test_mixtures_draw_experts_and_routers_like_other_matrices() -> None:

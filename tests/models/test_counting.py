@@ -35,14 +35,17 @@ def test_the_operations_of_a_token_are_those_that_torch_counts(architecture: str
 
     vocab_size = 262
     model = build("tiny", vocab_size, length, architecture=architecture)
-    model.config._attn_implementation = "eager"  # the counter sees plain products only
-    model.config._experts_implementation = "eager"
-    ids = torch.zeros(1, length, dtype=torch.long)
-    with FlopCounterMode(display=False) as counter:
-        model(input_ids=ids).logits.sum().backward()
     row, size = ARCHITECTURES[architecture], SIZES["tiny"]
+    stacks = (model.encoder, model.decoder) if row.kind == "seq2seq" else (model,)
+    for stack in stacks:
+        stack.config._attn_implementation = "eager"  # the counter sees plain products only
+        stack.config._experts_implementation = "eager"
+    ids = torch.zeros(1, length, dtype=torch.long)
+    decoded = {"decoder_input_ids": ids} if row.kind == "seq2seq" else {}
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids=ids, **decoded).logits.sum().backward()
     hidden = size.n_layer * length // 2  # eager computes the upper half of the scores too, and those beyond a window
-    if row.kind == "masked":
+    if row.kind in ("masked", "blank-filling"):
         hidden = (length - min(length, row.window + 1)) if row.window else 0
     unseen = 12 * size.d_model * hidden
     ours = flops_per_token("tiny", vocab_size, length, architecture=architecture) + unseen

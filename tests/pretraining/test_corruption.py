@@ -32,18 +32,18 @@ def test_uniform_numbers_are_even_and_differ_by_seed_sample_and_stream() -> None
 
 def test_a_window_hides_the_same_tokens_in_any_batch() -> None:
     ids = windows()
-    whole = MASKED(ids, 1_000)
+    whole = MASKED((ids, ids), 1_000)
     for rows in (1, 16, 32):
-        parts = [MASKED(ids[start : start + rows], 1_000 + start) for start in range(0, 64, rows)]
+        parts = [MASKED((part, part), 1_000 + rows * at) for at, part in enumerate(ids.split(rows))]
         for place in (0, 1):
             assert torch.equal(whole[place], torch.cat([part[place] for part in parts]))
-    assert not torch.equal(whole[0], MASKED(ids, 2_000)[0]), "another epoch hides others"
+    assert not torch.equal(whole[0], MASKED((ids, ids), 2_000)[0]), "another epoch hides others"
 
 
 def test_the_shares_are_those_of_bert_and_special_tokens_stay() -> None:
     ids = windows(400)
     ids[:, 0], ids[:, -1] = 0, PAD
-    inputs, targets = MASKED(ids, 0)
+    inputs, targets = MASKED((ids, ids), 0)
     chosen = targets != IGNORED
     assert not chosen[:, 0].any() and not chosen[:, -1].any()
     assert chosen[:, 1:-1].float().mean() == pytest.approx(0.15, abs=0.005)
@@ -59,7 +59,7 @@ def test_the_loss_is_that_of_transformers_where_nothing_is_padded(architecture: 
     torch.manual_seed(0)
     model = build("tiny", 501, 128, architecture=architecture)
     torch.nn.init.normal_(model.get_output_embeddings().bias)
-    inputs, targets = MASKED(windows(4), 0)
+    inputs, targets = MASKED((windows(4), windows(4)), 0)
     ours = masked_cross_entropy(model, inputs, targets, head)
     theirs = model(input_ids=inputs, labels=targets).loss * (targets != IGNORED).sum()
     torch.testing.assert_close(ours, theirs)

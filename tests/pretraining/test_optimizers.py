@@ -27,7 +27,7 @@ from pipelines.pretraining.sophia import Sophia
 from pipelines.recipes import THRIFTY
 from pipelines.settings import with_settings
 from tests.pretraining.noise import VOCABULARY, Noise, loop, tiny, weights
-from tests.pretraining.test_parallel import CONFIG, COPIES, ROOT, SHARDS, Mesh, Ranks, curve, published
+from tests.pretraining.together import CONFIG, COPIES, ROOT, SHARDS, Mesh, Ranks, curve, published
 
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)

@@ -18,7 +18,18 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.work import progress_dir, read_progress
 from pipelines.pretraining.mesh import ParallelConfig
 from pipelines.pretraining.pretrain import PretrainConfig, pretrain
-from tests.pretraining.together import ALONE, CONFIG, COPIES, SHARDS, Mesh, Ranks, assert_same_run, published, spread
+from tests.pretraining.together import (
+    ALONE,
+    CONFIG,
+    COPIES,
+    SHARDS,
+    Mesh,
+    Ranks,
+    assert_same_run,
+    curve,
+    published,
+    spread,
+)
 
 HYBRID, TENSOR, PIPELINE, TENSOR_AND_SHARDS = (1, 2, 2, 1), (1, 1, 1, 2), (2, 1, 1, 1), (1, 1, 2, 2)
 OTHERS = [
@@ -39,6 +50,22 @@ MESHES = [
     HYBRID,
     *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in OTHERS),
 ]
+OBJECTIVES = [
+    {"architecture": "t5"},
+    pytest.param({"architecture": "glm"}, marks=pytest.mark.slow),
+    pytest.param({"objective": "prefix_lm"}, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("learnt", OBJECTIVES, ids=str)
+def test_shards_of_a_model_learn_by_each_objective_what_one_process_does(
+    learnt: dict[str, str], ranks: Ranks, tmp_path: Path
+) -> None:
+    config = {"size": "tiny", "max_steps": 4, "publish": "last", **learnt}
+    assert ranks.train(tmp_path / "alone", config=config) == [0]
+    assert ranks.train(tmp_path / "shards", SHARDS, config=config) == [0, 0]
+    for one, other in zip(curve(tmp_path / "alone"), curve(tmp_path / "shards"), strict=True):
+        assert other == pytest.approx(one, rel=2e-5, abs=1e-5)
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
