@@ -9,7 +9,7 @@ from pipelines.pretraining.pretrain import PretrainConfig
 
 TIME_ERROR = 0.15
 MEMORY_ERROR = 0.10
-"""How far nine of ten predictions were off at most where they were scored: benchmarks/planner.py."""
+"""What a prediction is allowed to be off by, more than benchmarks/planner.py found."""
 DEPTH_ERROR = 0.15
 """Of a run whose time was reckoned from models of fewer blocks."""
 MODEL_ERROR = 0.5
