@@ -15,7 +15,7 @@ FOLDER = ".calibrations"
 FORM = 1
 """Raised when a calibration holds something else; older ones are measured again."""
 FREE = {
-    *("max_steps", "global_batch", "micro_batch", "checkpoint_every", "heldout_every", "log_interval"),
+    *("max_steps", "global_batch", "checkpoint_every", "heldout_every", "log_interval"),
     *("lr", "min_lr_ratio", "warmup_steps", "rates", "schedule", "decay_fraction", "decay_power"),
     *("weight_decay", "decayed", "beta1", "beta2", "epsilon", "clip", "seed", "ema_decay", "swa", "patience"),
     *("max_skips", "spikes", "init_from", "mixture", "load_balance", "keep_checkpoints", "measure_peak", "compile"),

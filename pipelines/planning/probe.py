@@ -208,7 +208,6 @@ def _steps(config: PretrainConfig, vocab_size: int, now: Now, parts: int, guess:
         update={
             "max_steps": steps,
             "global_batch": rows * parts,
-            "micro_batch": rows,
             "compile": "always" if is_compiled(config, vocab_size) else "never",
             "checkpoint_every": steps - LAST if config.checkpoint_every < config.max_steps else steps,
             "heldout_every": steps,
