@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pipelines.artifacts.run import LocalRun, NodeResult, record_run, until_sound
 from pipelines.artifacts.store import Store
 from pipelines.products import full
 from pipelines.recipes import smoke
 from tests.deployments.servers import Running, session_of
+
+# A time limit on an example fails on a loaded machine: how long things take is for benchmarks/.
+settings.register_profile("gristmill", deadline=None)
+settings.load_profile("gristmill")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

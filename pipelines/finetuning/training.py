@@ -21,6 +21,7 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import Meter, meter
 from pipelines.artifacts.work import Progress, atomic_file, commit_progress, fsync_dir, progress_dir
 from pipelines.finetuning.tuning import TuningConfig
+from pipelines.pretraining.rng import ordered_sums
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -109,7 +110,8 @@ def fit(
             trainer._load_from_checkpoint(str(newest))
             history = TrainerState.load_from_json(str(newest / "trainer_state.json")).log_history
         else:
-            trainer.train(resume_from_checkpoint=newest and str(newest))
+            with ordered_sums(config.device):
+                trainer.train(resume_from_checkpoint=newest and str(newest))
             history = trainer.state.log_history
     return trainer.model.eval(), _curve(history, {**CURVE, **(extra or {})})
 

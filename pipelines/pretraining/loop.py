@@ -26,7 +26,7 @@ from pipelines.pretraining.optimizer import check_optimizer
 from pipelines.pretraining.position import Position
 from pipelines.pretraining.precision import LossScale, arithmetic, prepare
 from pipelines.pretraining.ready import check_same_run
-from pipelines.pretraining.rng import restore_rng, rng_tensors, seed_step
+from pipelines.pretraining.rng import ordered_sums, restore_rng, rng_tensors, seed_step
 from pipelines.pretraining.saving import Checkpoints
 from pipelines.pretraining.schedule import lr_scale
 from pipelines.pretraining.settings import LoopConfig
@@ -100,6 +100,7 @@ class Loop:
         config, stage = self.config, self.objective.stage
         with (
             stop_on_sigterm() as stop,
+            ordered_sums(config.device),
             self.checkpoints,
             self.anchors,
             meter(stage, total=config.max_steps, unit="steps", done=self.position.step) as counter,

@@ -1,8 +1,10 @@
-"""The states of all random generators of the process, as tensors."""
+"""What makes a run repeatable: the states of all random generators of the process, and sums in one order."""
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,25 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     """Seed torch for the dropout of a step: a step draws the same however the run came to it, each process its own."""
     digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little"))
+
+
+@contextmanager
+def ordered_sums(device: str) -> Iterator[None]:
+    """Have a CPU's threads add up in one order, until the context ends.
+
+    Else the gradients of tokens that several experts were given are added up in the order in which the threads come,
+    and two runs of a mixture differ. A GPU sorts them first, and its switch would refuse cuBLAS its workspaces.
+    """
+    memory: Any = torch.utils.deterministic
+    before, fill = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    if device == "cpu":
+        torch.use_deterministic_algorithms(True)
+        memory.fill_uninitialized_memory = False  # a pass over all memory, to find faulty kernels
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = fill
 
 
 def rng_tensors() -> dict[str, Tensor]:

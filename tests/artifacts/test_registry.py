@@ -247,7 +247,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_any_sequence_of_promotions_refusals_rollbacks_and_kills_is_one_story(
     steps: list[tuple[str, int, int | None]], tmp_path_factory: pytest.TempPathFactory

@@ -134,7 +134,7 @@ def test_a_digest_does_not_depend_on_the_order_of_keys(value: object) -> None:
     assert digest_of(value) == digest_of(turned(value))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(st.data())
 def test_any_flipped_byte_of_any_file_is_found_and_rebuilt(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -109,7 +109,7 @@ def test_a_rerun_goes_on_after_the_finished_parts(tmp_path: Path, monkeypatch: p
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["documents"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=80), max_size=6))
 def test_any_texts_come_out_as_they_went_in(tmp_path: Path, texts: list[str]) -> None:
     folder = tmp_path / "case"

@@ -30,7 +30,7 @@ def conserved(metrics: Metrics) -> bool:
     return metrics["in"] == metrics["kept"] + sum(n for name, n in metrics.items() if name.startswith("dropped."))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ROWS, max_size=25), st.sampled_from([1_000, 16_000_000]))
 def test_counts_add_up_from_a_mixed_source_to_the_clean_corpus(
     tmp_path_factory: pytest.TempPathFactory, rows: list[bytes], shard_bytes: int

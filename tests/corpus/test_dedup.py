@@ -253,7 +253,7 @@ def test_every_document_is_kept_or_has_a_keeper_in_the_output(tmp_path: Path) ->
     assert len(alive) == metrics["kept"]
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(40)), per_part=st.sampled_from([3, 7, 40]))
 def test_neither_order_nor_division_into_parts_matters(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], per_part: int

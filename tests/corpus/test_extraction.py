@@ -172,7 +172,7 @@ def real(request: pytest.FixtureRequest) -> Iterator[ExtractorProcess]:
         yield process
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(st.characters(exclude_categories=[]), max_size=200), max_size=4))
 def test_any_string_is_answered_with_text_that_can_be_stored(real: ExtractorProcess, pages: list[str]) -> None:
     found = real.texts([f"<html><body><p>{content}</p></body></html>" for content in pages])
@@ -213,7 +213,7 @@ MARKUP = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(MARKUP)
 def test_any_markup_is_answered_as_it_would_be_without_a_child(real: ExtractorProcess, markup: str) -> None:
     content = markup.replace("\0", "\ufffd")

@@ -304,7 +304,7 @@ def test_toxic_text_is_dropped_by_words_or_by_score() -> None:
     assert first_failing(rules(strict), score(GOOD)) is None
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.one_of(

@@ -23,7 +23,7 @@ def pieces(texts: tuple[str, ...], n: int) -> set[int]:
     return {gram for found in fitting for gram in ngram_hashes(found, n).tolist()}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(ITEMS)
 def test_an_item_is_convicted_by_its_own_pieces_and_by_joined_ones_that_no_wrong_choice_has(items: list[Item]) -> None:
     index = search_for(items, CONFIG, (), Path()).exact

@@ -30,7 +30,7 @@ def naive_bits(train: list[bytes], document: bytes, k: float, order: int) -> flo
     return total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts, texts, st.sampled_from(SMOOTHING), st.integers(1, 4))
 def test_every_document_costs_the_bits_that_counting_by_hand_gives(
     train: list[bytes], heldout: list[bytes], k: float, order: int

@@ -79,7 +79,7 @@ def test_intervals_of_many_scores_hold_together(tmp_path: Path) -> None:
     assert content["confidence"]["each"] == pytest.approx(0.995)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=30))
 def test_what_one_gains_the_other_loses(pairs: list[tuple[float, float]], tmp_path: Path) -> None:
     left, right = (answers(side) for side in zip(*pairs, strict=True))

@@ -40,7 +40,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(str(build_model(tmp_path_factory.mktemp("chat") / "model")))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(asked=BENIGN, said=BENIGN, system=st.none() | BENIGN, prompt=st.booleans())
 def test_benign_text_gives_the_ids_and_the_mask_of_transformers(
     tokenizer: Any, asked: str, said: str, system: str | None, prompt: bool
@@ -57,7 +57,7 @@ def test_benign_text_gives_the_ids_and_the_mask_of_transformers(
     assert (ids, mask) == (reference["input_ids"], reference["assistant_masks"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(asked=HOSTILE, said=HOSTILE)
 def test_markers_that_a_user_typed_are_text(tokenizer: Any, asked: str, said: str) -> None:
     ids, mask = encode_chat(tokenizer, [user(asked), assistant(said)], TEMPLATE)
@@ -68,7 +68,7 @@ def test_markers_that_a_user_typed_are_text(tokenizer: Any, asked: str, said: st
     assert tokenizer.decode(spoken) == f"{said}<|end|>"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(turns=st.lists(HOSTILE, min_size=2, max_size=4))
 def test_turns_that_meet_make_no_marker_together(tokenizer: Any, turns: list[str]) -> None:
     ids, _ = encode_chat(tokenizer, [user(turn) for turn in turns], INLINE)

@@ -16,6 +16,8 @@ from prefect.client.schemas.filters import (
     ArtifactFilterKey,
     DeploymentFilter,
     DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterId,
     LogFilter,
     LogFilterFlowRunId,
 )
@@ -60,14 +62,17 @@ def test_a_full_run_of_finished_stages_shows_each_as_cached_and_attaches_the_rep
     assert all(result.hit for result in results)
 
     async def seen() -> tuple[set[str], list[str]]:
+        own = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
         async with get_client() as client:
             for _ in range(100):  # task states reach the server as events, a moment after the flow has ended
-                names = [run.state_name or "" for run in await client.read_task_runs()]
+                names = [run.state_name or "" for run in await client.read_task_runs(flow_run_filter=own)]
                 if len(names) == len(results) and not {"Pending", "Running"} & set(names):
                     break
                 await asyncio.sleep(0.2)
             key = ArtifactFilter(key=ArtifactFilterKey(any_=["run-report"]))
-            return set(names), [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
+            return set(names), [
+                str(item.data) for item in await client.read_artifacts(artifact_filter=key, flow_run_filter=own)
+            ]
 
     names, reports = asyncio.run(seen())
     assert names == {"Cached"}
@@ -183,7 +188,7 @@ def test_a_refused_promotion_is_a_completed_run_that_names_the_gate_and_one_that
     async def pages() -> list[str]:
         async with get_client() as client:
             key = ArtifactFilter(key=ArtifactFilterKey(any_=["decision"]))
-            return [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
+            return [str(item.data) for item in await client.read_artifacts(artifact_filter=key, flow_run_filter=own)]
 
     assert any("| size | **no** |" in page for page in asyncio.run(pages()))
 

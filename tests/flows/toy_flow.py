@@ -1,6 +1,7 @@
 """A small flow whose long stage can be stopped at any moment, and the runner that serves it: `python -m ... `."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 from prefect import flow, serve
 from prefect.client.schemas.objects import State
@@ -42,21 +43,29 @@ def pair(config: PairConfig, run: Run) -> Artifact:
     return run(JOIN, config.join, left=left["text"], right=right["text"])
 
 
-PRODUCTS["toy"] = Product("toy", ToyConfig, walk, "a toy")
-PRODUCTS["pair"] = Product("pair", PairConfig, pair, "a toy with independent stages")
-TASKS.update({stage.name: as_task(stage) for stage in (SOURCE, SLOW, MEET, JOIN)})
+TOYS = {
+    "toy": Product("toy", ToyConfig, walk, "a toy"),
+    "pair": Product("pair", PairConfig, pair, "a toy with independent stages"),
+}
+TOY_TASKS = {stage.name: as_task(stage) for stage in (SOURCE, SLOW, MEET, JOIN)}
+
+
+def run_toy(name: str, config: StageConfig) -> State[list[NodeResult]]:
+    """Run a toy among the real products, and leave those as they were: a test asks for all of them."""
+    with patch.dict(PRODUCTS, TOYS), patch.dict(TASKS, TOY_TASKS):
+        return run_product(name, config)
 
 
 @flow(name="toy", persist_result=False)
 def toy(config: ToyConfig = ToyConfig()) -> State[list[NodeResult]]:  # noqa: B008 - frozen
     """Count slowly."""
-    return run_product("toy", config)
+    return run_toy("toy", config)
 
 
 @flow(name="pair", persist_result=False)
 def side_by_side(config: PairConfig = PairConfig()) -> State[list[NodeResult]]:  # noqa: B008 - frozen
     """Build what can be built at once."""
-    return run_product("pair", config)
+    return run_toy("pair", config)
 
 
 if __name__ == "__main__":

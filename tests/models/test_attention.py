@@ -65,7 +65,7 @@ def positions(lengths: list[list[int]], length: int) -> Tensor:
     return torch.stack(rows)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.integers(1, 3),
     st.sampled_from([(4, 4), (4, 2), (4, 1), (6, 3), (1, 1)]),
@@ -80,7 +80,7 @@ def test_blockwise_attention_equals_the_fused_kernel_in_output_and_gradients(
     assert_near(ours, theirs)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data())
 def test_no_token_sees_behind_the_start_of_its_document(data: st.DataObject) -> None:
     length = data.draw(st.sampled_from([1, 30, 128, 200, 300]))

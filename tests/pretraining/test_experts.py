@@ -34,8 +34,8 @@ def test_the_loss_of_one_sequence_is_that_of_transformers() -> None:
     ours = torch.autograd.grad(balance, logits)
     theirs = load_balancing_loss_func(logits, 8, 2)  # which counts both choices, and sums where we take the mean
     expected = torch.autograd.grad(theirs * 5 / 2, logits)
-    assert float(balance) == 0
-    torch.testing.assert_close(use.figures(ALONE)["load_balance_loss"], float(theirs) / 2)
+    assert balance.item() == 0
+    torch.testing.assert_close(use.figures(ALONE)["load_balance_loss"], theirs.item() / 2)
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other)
 

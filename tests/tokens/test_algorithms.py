@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from transformers import AutoTokenizer, LlamaForCausalLM
@@ -43,7 +43,6 @@ def out(request: pytest.FixtureRequest, corpus: Path, tmp_path_factory: pytest.T
     return made
 
 
-@settings(deadline=None)
 @given(text=st.one_of(st.text(), st.builds(lambda text, times: text * times, st.text(max_size=3), st.integers(1, 900))))
 def test_every_algorithm_restores_any_text(out: Path, text: str) -> None:
     learnt = load(out / "tokenizer")

@@ -141,7 +141,7 @@ def test_the_metrics_count_documents_and_tokens(exported: Exported) -> None:
         assert told["formats"] == ["datatrove", "megatron"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_any_division_into_documents_is_kept(lengths: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")

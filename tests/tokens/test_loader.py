@@ -52,7 +52,6 @@ def test_the_figures_of_the_index_are_read(folder: Path) -> None:
     assert len(shards) == 1003
 
 
-@settings(deadline=None)
 @given(start=st.integers(0, 1003), length=st.integers(0, 1003))
 def test_a_window_crosses_files(folder: Path, start: int, length: int) -> None:
     shards = TokenShards(folder)
@@ -68,7 +67,7 @@ def test_ids_above_65535_are_read_from_uint32(tmp_path: Path) -> None:
     assert shards.window(69_998, 2).tolist() == [69_998, 69_999]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(tokens=st.integers(8, 200), per_file=st.integers(1, 90), length=st.integers(8, 60), seed=st.integers(0, 99))
 def test_every_token_is_an_input_once_and_a_target_once_in_every_epoch(
     tokens: int, per_file: int, length: int, seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -98,7 +97,6 @@ def test_epochs_and_seeds_have_their_own_order(folder: Path) -> None:
     assert len(orders) == 9
 
 
-@settings(deadline=None)
 @given(number=st.integers(0, 1000), start=st.integers(0, 500), count=st.integers(1, 64))
 def test_a_sample_is_the_same_in_any_batch_of_any_reader(folder: Path, number: int, start: int, count: int) -> None:
     alone = Samples(TokenShards(folder), sequence_length=10, seed=3).take(number, 1)
@@ -125,7 +123,6 @@ def test_the_order_of_samples_never_changes_between_versions(folder: Path) -> No
     assert samples.windows_of(np.array([0, 1, 2, 99, 100, 101])).tolist() == [60, 49, 22, 16, 77, 70]
 
 
-@settings(deadline=None)
 @given(number=st.integers(0, 500))
 def test_targets_before_a_sample_are_counted_without_reading_them(folder: Path, number: int) -> None:
     samples = Samples(TokenShards(folder), sequence_length=10, seed=3)
@@ -145,7 +142,6 @@ def test_a_split_shorter_than_a_sample_is_named(folder: Path) -> None:
     assert len(Samples(TokenShards(folder), sequence_length=1003, seed=0)) == 1
 
 
-@settings(deadline=None)
 @given(starts=st.lists(st.integers(0, 1003), max_size=20), length=st.integers(1, 300))
 def test_many_windows_at_once_are_the_windows_one_by_one(folder: Path, starts: list[int], length: int) -> None:
     shards = TokenShards(folder)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.artifacts.errors import UserError
@@ -35,7 +35,6 @@ def mixture(splits: list[TokenShards], shares: list[tuple[int, float | None]], s
 SHARES = st.lists(st.tuples(st.integers(1, 9), st.sampled_from([1.0, 2.0, 3.0])), min_size=1, max_size=3)
 
 
-@settings(deadline=None)
 @given(shares=SHARES, seed=st.integers(0, 2**32 - 1))
 def test_to_the_end_every_token_of_every_corpus_is_seen_once_an_epoch(
     splits: list[TokenShards], shares: list[tuple[int, float]], seed: int
@@ -53,7 +52,6 @@ def test_to_the_end_every_token_of_every_corpus_is_seen_once_an_epoch(
     assert mixed.tokens(0, total) == [size * int(share[1]) for size, share in zip(SIZES, shares, strict=False)]
 
 
-@settings(deadline=None)
 @given(
     shares=st.lists(st.tuples(st.integers(1, 9), st.none() | st.floats(1, 4)), min_size=1, max_size=3),
     start=st.integers(0, 60),

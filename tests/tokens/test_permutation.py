@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.tokens.permutation import drawn, permute
@@ -12,13 +12,11 @@ def order(size: int, seed: int, epoch: int = 0) -> list[int]:
     return list(permute(np.arange(size), size, seed=seed, epochs=np.full(size, epoch)).tolist())
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 2**40))
 def test_a_permutation_reaches_every_place_once(size: int, seed: int, epoch: int) -> None:
     assert sorted(order(size, seed, epoch)) == list(range(size))
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 300), seed=st.integers(0, 2**63), epoch=st.integers(0, 2**40))
 def test_a_permutation_is_undone_by_its_inverse(size: int, seed: int, epoch: int) -> None:
     gone, epochs = np.array(order(size, seed, epoch)), np.full(size, epoch)
@@ -40,7 +38,6 @@ def test_the_order_never_changes_between_versions() -> None:
     assert drawn(np.array([0, 1, 2, 99, 100]), 100, seed=3).tolist() == [60, 49, 22, 16, 70]
 
 
-@settings(deadline=None)
 @given(numbers=st.lists(st.integers(0, 2**50), max_size=20), size=st.integers(1, 10**9), seed=st.integers(0, 2**32))
 def test_a_number_is_drawn_alike_alone_and_among_others(numbers: list[int], size: int, seed: int) -> None:
     together = drawn(np.array(numbers, np.int64), size, seed=seed)

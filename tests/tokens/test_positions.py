@@ -1,12 +1,11 @@
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers.masking_utils import find_packed_sequence_indices
 
 from pipelines.tokens.positions import BOS_ID, document_positions
 
 
-@settings(deadline=None)
 @given(rows=st.lists(st.lists(st.sampled_from([BOS_ID, 7, 8]), min_size=12, max_size=12), min_size=1, max_size=4))
 def test_positions_restart_at_each_document(rows: list[list[int]]) -> None:
     found = document_positions(torch.tensor(rows)).tolist()

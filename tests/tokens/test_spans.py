@@ -19,7 +19,7 @@ def write(folder: Path, lengths: list[int], per_group: int = 3) -> Path:
     return folder
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=20),
     places=st.lists(st.tuples(st.integers(0, 190), st.integers(1, 40)), max_size=5),

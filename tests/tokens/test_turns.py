@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.artifacts.errors import UserError
@@ -10,7 +10,6 @@ WEIGHTS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 LIMITED = st.lists(st.tuples(st.integers(1, 12), st.none() | st.integers(1, 60)), min_size=1, max_size=5)
 
 
-@settings(deadline=None)
 @given(weights=WEIGHTS, samples=st.integers(1, 600))
 def test_shares_follow_the_weights_at_every_prefix_to_within_one_sample(weights: list[int], samples: int) -> None:
     corpora, _ = Turns([float(weight) for weight in weights], [None] * len(weights)).locate(np.arange(samples))
@@ -20,13 +19,11 @@ def test_shares_follow_the_weights_at_every_prefix_to_within_one_sample(weights:
     assert np.abs(had - ideal).max() <= bound + 1e-9
 
 
-@settings(deadline=None)
 @given(weights=WEIGHTS)
 def test_a_period_has_each_corpus_as_often_as_its_weight(weights: list[int]) -> None:
     assert np.bincount(chairmen(weights)).tolist() == weights
 
 
-@settings(deadline=None)
 @given(corpora=LIMITED)
 def test_no_corpus_goes_beyond_its_limit_and_each_sample_has_its_own_number(
     corpora: list[tuple[int, int | None]],
@@ -43,7 +40,6 @@ def test_no_corpus_goes_beyond_its_limit_and_each_sample_has_its_own_number(
         assert not bounded or len(own) == limit
 
 
-@settings(deadline=None)
 @given(corpora=LIMITED)
 def test_shares_follow_the_weights_of_those_who_are_left(corpora: list[tuple[int, int | None]]) -> None:
     turns = Turns([float(weight) for weight, _ in corpora], [limit for _, limit in corpora])
@@ -56,7 +52,6 @@ def test_shares_follow_the_weights_of_those_who_are_left(corpora: list[tuple[int
         assert np.abs(had - ideal).max() < 1
 
 
-@settings(deadline=None)
 @given(corpora=LIMITED, number=st.integers(0, 300))
 def test_a_sample_is_found_without_those_before_it(corpora: list[tuple[int, int | None]], number: int) -> None:
     turns = Turns([float(weight) for weight, _ in corpora], [limit for _, limit in corpora])

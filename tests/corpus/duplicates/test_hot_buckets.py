@@ -36,7 +36,7 @@ def linked(lists: list[set[int]], threshold: float) -> set[tuple[int, int]]:
     return {pair for pair in combinations(range(len(lists)), 2) if find(pair[0]) == find(pair[1])}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from([0.3, 0.5, 0.8, 0.95, 1.0]))
 def test_a_large_bucket_is_linked_as_by_all_pairs(seed: int, threshold: float) -> None:
     rng = random.Random(seed)
@@ -84,7 +84,7 @@ def test_the_least_common_count_is_the_first_that_reaches_the_threshold(one: int
     assert (least - 1) / (one + other - least + 1) < threshold
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keys=st.lists(st.tuples(*[st.sampled_from([0, 1, 7, 2**63, 2**64 - 1])] * 3), min_size=1, max_size=60),
     run=st.integers(1, 70),

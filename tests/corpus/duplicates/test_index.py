@@ -42,7 +42,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder / "out" / "index").iterdir())}
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1_000), cut=st.integers(1, 70), workers=st.sampled_from([1, 3]))
 def test_new_documents_against_an_index_and_all_from_scratch_end_in_the_same_corpus(
     tmp_path_factory: pytest.TempPathFactory, seed: int, cut: int, workers: int
@@ -62,7 +62,7 @@ def test_new_documents_against_an_index_and_all_from_scratch_end_in_the_same_cor
     assert metrics["in"] == metrics["kept"] + metrics["dropped.exact"] + metrics["dropped.near"] == len(rows) - cut
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 1_000), cut=st.integers(1, 70))
 def test_the_finished_corpus_stays_and_no_new_document_resembles_it(
     tmp_path_factory: pytest.TempPathFactory, seed: int, cut: int

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import xxhash
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.corpus.duplicates import shingling
@@ -35,7 +35,6 @@ def assert_equal_to_the_reference(texts: Sequence[str], n: int) -> None:
     assert found.digests == [xxhash.xxh3_128_digest(form) for form in forms]
 
 
-@settings(deadline=None)
 @given(st.lists(ANY_TEXT | MIXED, max_size=6), st.integers(1, 6))
 def test_the_kernel_gives_the_shingles_digests_and_lengths_of_plain_python(texts: list[str], n: int) -> None:
     assert_equal_to_the_reference(texts, n)

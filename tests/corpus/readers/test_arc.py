@@ -104,7 +104,7 @@ def test_an_arc_file_is_told_by_its_first_bytes_or_its_name(tmp_path: Path) -> N
         assert is_arc(tmp_path / name) is told
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=500), st.integers(0, len(arc(0) + arc(1))), st.booleans())
 def test_bytes_spliced_in_anywhere_never_stop_the_reading(
     tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int, packed: bool

@@ -95,7 +95,7 @@ BLOCKS = st.lists(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(BLOCKS, st.binary(max_size=6), st.integers(0, 9), st.sampled_from([0, 1]))
 def test_the_quick_way_gives_what_the_slow_one_does(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[bytes], junk: bytes, at: int, level: int

@@ -164,7 +164,7 @@ def test_an_old_archive_of_another_format_is_one_lost_record(shared_data: Path) 
     assert reasons(found) == ["bad_record"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=2000), st.integers(0, len(record(0) + record(1))), st.booleans())
 def test_bytes_spliced_in_anywhere_never_stop_the_reading(
     tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int, packed: bool

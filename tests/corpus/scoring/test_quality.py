@@ -27,7 +27,7 @@ from datatrove.pipeline.filters import (
 from datatrove.pipeline.filters.c4_filters import C4ParagraphFilter
 from datatrove.pipeline.filters.gopher_repetition_filter import find_all_duplicate, find_top_duplicate
 from datatrove.pipeline.filters.gopher_repetition_filter import get_n_grams as n_grams
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.corpus import compiled
@@ -119,7 +119,6 @@ def test_repetition_shares_are_those_of_the_reference(real_texts: list[str]) -> 
     assert all(repeated[f"duplicate_{n}_gram_char_ratio"] for n in DUPLICATED)
 
 
-@settings(deadline=None)  # the first call may compile
 @given(st.lists(st.sampled_from(["x", "yy", "zzz"]), min_size=1, max_size=60))
 def test_repetition_shares_hold_for_any_words(words: list[str]) -> None:
     text = " ".join(words)
@@ -242,7 +241,6 @@ def test_hostile_texts_have_finite_statistics(text: str) -> None:
     assert all(0 <= value <= max(len(text), 2) for value in text_quality(text).values())
 
 
-@settings(deadline=None)  # the first call may compile
 @given(st.one_of(st.text(), st.text(st.sampled_from("aB1.,'’-/:#@… \n[]{}")), st.text(st.characters())))
 def test_any_text_has_statistics_within_their_bounds(text: str) -> None:
     assert "".join(split_words(text)) == "".join(text.split())
@@ -263,7 +261,6 @@ UNBOUNDED = {
 """Marks and line feeds come more than once a word; an n-gram may overlap itself."""
 
 
-@settings(deadline=None)  # the first call may compile
 @given(st.text(st.sampled_from("abAB .!?,’'12\n"), max_size=200))
 def test_repeated_lines_and_paragraphs_are_split_as_the_reference_splits_them(text: str) -> None:
     assert repetition.lines(text) == re.split(r"\n+", text)

@@ -60,7 +60,7 @@ line = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(lines=st.lists(line, max_size=12), ended=st.booleans(), shard_bytes=st.integers(1, 120))
 def test_the_slices_of_json_lines_hold_each_line_once(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], ended: bool, shard_bytes: int
