@@ -188,7 +188,7 @@ def test_a_refused_promotion_is_a_completed_run_that_names_the_gate_and_one_that
     async def pages() -> list[str]:
         async with get_client() as client:
             key = ArtifactFilter(key=ArtifactFilterKey(any_=["decision"]))
-            return [str(item.data) for item in await client.read_artifacts(artifact_filter=key, flow_run_filter=own)]
+            return [str(item.data) for item in await client.read_artifacts(artifact_filter=key)]
 
     assert any("| size | **no** |" in page for page in asyncio.run(pages()))
 
