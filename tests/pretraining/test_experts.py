@@ -32,10 +32,11 @@ def test_the_loss_of_one_sequence_is_that_of_transformers() -> None:
     use = ExpertUse(chosen=2, weight=1.0)
     balance = use.balance(logits, torch.ones(1, 5, dtype=torch.bool))
     ours = torch.autograd.grad(balance, logits)
-    theirs = load_balancing_loss_func(logits, 8, 2)  # which counts both choices, and sums where we take the mean
-    expected = torch.autograd.grad(theirs * 5 / 2, logits)
+    # It counts both choices, which halves the weight of each, and takes the blocks of a model for one.
+    theirs = sum(load_balancing_loss_func((layer,), 8, 2) / 2 for layer in logits) / len(logits)
+    expected = torch.autograd.grad(theirs * 5, logits)
     assert balance.item() == 0
-    torch.testing.assert_close(use.figures(ALONE)["load_balance_loss"], theirs.item() / 2)
+    torch.testing.assert_close(use.figures(ALONE)["load_balance_loss"], theirs.item())
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other)
 
