@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.counting import count_parameters, flops_per_token
 from pipelines.pretraining.compile_rule import compiling_pays
-from pipelines.pretraining.objectives import OBJECTIVES, objective_of
+from pipelines.pretraining.objectives import OBJECTIVES, objective_of, work_of
 from pipelines.pretraining.pretrain import PretrainConfig
 
 
@@ -30,12 +30,14 @@ def counts_of(config: PretrainConfig, vocab_size: int) -> Counts:
         max_length=config.sequence_length,
         tied=config.options.tied,
     )
+    work = work_of(objective, config.sequence_length, config.mask_share, config.span_length)
     each = flops_per_token(
         config.size,
         vocabulary,
         config.sequence_length,
         architecture=config.architecture,
-        predicted=config.mask_share if objective == "masked" else 1.0,
+        predicted=work.predicted,
+        computed=work.computed,
     )
     tokens = config.max_steps * config.global_batch * config.sequence_length
     return Counts(weights, tokens, float(each) * tokens)

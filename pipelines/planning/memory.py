@@ -40,18 +40,27 @@ def estimate(config: PretrainConfig, vocab_size: int) -> float:
     """
     row, size = ARCHITECTURES[config.architecture], SIZES[config.size]
     parallel = config.parallel
-    own = counts_of(config, vocab_size).parameters / (parallel.shards if parallel.is_sharded else 1)
-    state = STATE[config.optimizer]
-    averages = 0 if config.publish == "last" else 4
-    weights = own * (4 + 4 + state + averages + (4 + state + averages))
+    stages = parallel.pipeline_parallel_degree
+    own = counts_of(config, vocab_size).parameters / (stages * parallel.tensor_parallel_degree)
+    weight, gradient, state = _held(config)
+    averages = 0 if config.publish == "last" else weight
+    weights = own * (weight + gradient + state + averages + (weight + state + averages))
     experts = row.experts.chosen if row.experts else 1
     each = HIDDEN * size.d_model + INNER * row.d_ff(size) * experts
-    blocks = size.n_layer
+    blocks = size.n_layer / stages
     if config.activation_checkpointing:
         each, blocks = each + 4 * size.n_layer * size.d_model, 1
     tokens = rows_at_once(config) * config.sequence_length
     process = PROCESS if config.device == "cpu" else 0
     return process + weights + tokens * blocks * each
+
+
+def _held(config: PretrainConfig) -> tuple[float, float, float]:
+    """Return the bytes of each weight that a process holds of it, of its gradient, and of its optimizer state."""
+    parallel = config.parallel
+    cut = 3 if parallel.is_sharded else parallel.stage_of_zero if parallel.is_zero else 0
+    own = [1 / parallel.shards if cut >= stage else 1.0 for stage in (3, 2, 1)]  # as ZeRO numbers what is cut
+    return 4 * own[0], 4 * own[1], STATE[config.optimizer] * own[2]
 
 
 def check_fits(config: PretrainConfig, vocab_size: int, memory: float, needed: float | None = None) -> None:

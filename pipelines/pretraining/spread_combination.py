@@ -7,6 +7,7 @@ from pipelines.artifacts.errors import UserError
 from pipelines.models.architectures import ARCHITECTURES
 from pipelines.models.options import PLAIN
 from pipelines.pretraining.mesh import is_like_llama
+from pipelines.pretraining.objectives import objective_of
 from pipelines.pretraining.pretrain import PretrainConfig
 
 Refusal = tuple[bool, str, object, str]
@@ -34,8 +35,9 @@ def check_spread(config: PretrainConfig) -> None:
 
 
 def _against_contexts(config: PretrainConfig) -> Iterator[Refusal]:
-    row = ARCHITECTURES[config.architecture]
+    row, objective = ARCHITECTURES[config.architecture], objective_of(config.objective, config.architecture)
     yield not is_like_llama(row), "architecture", config.architecture, "'llama' or 'qwen3'"
+    yield objective != "causal", "objective", objective, "'causal'"
     yield config.document_mask, "document_mask", True, "false"
     yield config.attention != "sdpa", "attention", config.attention, "'sdpa'"
     yield config.attention_dropout > 0, "attention_dropout", config.attention_dropout, "0"
@@ -48,6 +50,7 @@ def _against_zero(config: PretrainConfig) -> Iterator[Refusal]:
     row, whole = ARCHITECTURES[config.architecture], config.parallel.stage_of_zero < 3
     yield row.experts is not None, "architecture", config.architecture, "'llama', or parallel's engine to 'torch'"
     yield row.kind != "causal" and not whole, "architecture", config.architecture, "'llama', or zero_stage to 2"
+    yield config.objective == "prefix_lm" and not whole, "objective", "prefix_lm", "'causal', or zero_stage to 2"
     yield config.optimizer not in ("adamw", "lion"), "optimizer", config.optimizer, "'adamw' or 'lion'"
     yield config.dtype not in ("fp32", "bf16"), "dtype", config.dtype, "'bf16' or 'fp32'"
     yield config.publish != "last" and not whole, "publish", config.publish, "'last', or zero_stage to 2"

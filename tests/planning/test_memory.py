@@ -1,12 +1,14 @@
 """A model that cannot fit is refused before anything starts, with what would fit."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.run import Planner
 from pipelines.artifacts.store import Store
+from pipelines.models.sizes import SIZES
 from pipelines.planning import forecast
 from pipelines.planning.machine import Machine, this_machine
 from pipelines.planning.memory import check_fits, estimate, least_memory
@@ -50,6 +52,32 @@ def test_the_estimate_is_near_what_is_measured_and_the_least_below_it(measured: 
     taken = measured.calibration.memory_bytes
     assert least_memory(TINY, VOCABULARY) < taken
     assert estimate(TINY, VOCABULARY) == pytest.approx(taken, rel=0.5)
+
+
+ALONE_BASE = {"size": "base", "micro_batch": 1, "global_batch": 8, "device": "cuda", "publish": "last"}
+
+
+@pytest.mark.parametrize(
+    ("mesh", "bytes_a_weight"),
+    [
+        ({}, 4 + 4 + 8 + 4 + 8),
+        ({"data_parallel_shard_degree": 4}, (4 + 4 + 8 + 4 + 8) / 4),
+        ({"data_parallel_replicate_degree": 4}, 4 + 4 + 8 + 4 + 8),
+        ({"tensor_parallel_degree": 4}, (4 + 4 + 8 + 4 + 8) / 4),
+        ({"engine": "deepspeed", "zero_stage": 1}, 4 + 4 + 8 / 4 + 4 + 8 / 4),
+        ({"engine": "deepspeed", "zero_stage": 2}, 4 + 4 / 4 + 8 / 4 + 4 + 8 / 4),
+        ({"engine": "deepspeed", "zero_stage": 3}, (4 + 4 + 8 + 4 + 8) / 4),
+    ],
+    ids=str,
+)
+def test_a_process_takes_of_the_weights_what_the_mesh_leaves_it(mesh: dict[str, Any], bytes_a_weight: float) -> None:
+    parallel = {"processes": 4 if mesh else 1, **mesh}
+    longer, shorter = (
+        estimate(PretrainConfig.model_validate({**ALONE_BASE, "parallel": parallel}), vocabulary)
+        for vocabulary in (34_000, 33_000)
+    )
+    more = 1000 * SIZES["base"].d_model
+    assert longer - shorter == pytest.approx(more * bytes_a_weight)
 
 
 def test_a_run_that_cannot_fit_is_refused_before_anything_starts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

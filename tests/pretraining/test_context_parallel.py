@@ -89,6 +89,7 @@ def test_sequences_that_cannot_be_cut_are_refused_with_the_config(said: str) -> 
     ("changes", "remedy"),
     [
         ({"architecture": "gpt2"}, "architecture: 'gpt2' and .* set it to 'llama' or 'qwen3'"),
+        ({"objective": "prefix_lm"}, "objective: 'prefix_lm' and .* set it to 'causal'"),
         ({"document_mask": True}, "document_mask: True and .* set it to false"),
         ({"attention": "blockwise"}, "attention: 'blockwise' and .* set it to 'sdpa'"),
         ({"attention_dropout": 0.1}, "attention_dropout: 0.1 and .* set it to 0"),

@@ -19,7 +19,7 @@ from pipelines.pretraining.curvature import drawn_targets
 from pipelines.pretraining.loop import Batch, Loop
 from pipelines.pretraining.losses import IGNORED, causal_cross_entropy
 from pipelines.pretraining.mesh import ParallelConfig
-from pipelines.pretraining.optimizer import WHOLE_ONLY, build_optimizers, check_optimizer, set_lr
+from pipelines.pretraining.optimizer import WHOLE_ONLY, build_optimizers, check_optimizer, optimizer_tensors, set_lr
 from pipelines.pretraining.optimizer_settings import OptimizerName, ScheduleName
 from pipelines.pretraining.pretrain import pretrain
 from pipelines.pretraining.settings import LoopConfig
@@ -163,13 +163,12 @@ def test_an_unknown_name_is_answered_with_the_nearest(field: str, value: str, me
         with_settings(CONFIG, {field: value})
 
 
-def test_eight_bit_state_is_bytes_blocks_and_maps_by_name(tmp_path: Path) -> None:
-    made = loop(Documents(), tmp_path, optimizer="adamw8bit", max_steps=2, global_batch=64)
-    made.model = nn.ModuleDict({"wide": nn.Linear(96, 96, bias=False)})
-    made.optimizers = build_optimizers(made.model, made.config)
-    made.model["wide"].weight.grad = torch.randn(96, 96, generator=torch.Generator().manual_seed(0))
-    made.optimizers[0].step()
-    tensors = made.snapshot().tensors["optimizer"]
+def test_eight_bit_state_is_bytes_blocks_and_maps_by_name() -> None:
+    model = nn.ModuleDict({"wide": nn.Linear(96, 96, bias=False)})
+    (optimizer,) = build_optimizers(model, LoopConfig(optimizer="adamw8bit"))
+    model["wide"].weight.grad = torch.randn(96, 96, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    tensors = optimizer_tensors(model, [optimizer])
     kinds = {name.partition(":")[2]: tensor.dtype for name, tensor in tensors.items()}
     floats = dict.fromkeys(("absmax1", "absmax2", "qmap1", "qmap2"), torch.float32)
     assert kinds == {"state1": torch.uint8, "state2": torch.uint8, "step": torch.int64, **floats}

@@ -196,6 +196,7 @@ def test_a_mesh_that_is_not_deepspeeds_is_refused_with_the_config(said: str) -> 
         (2, {"dtype": "fp16"}, "dtype: 'fp16' and .* set it to 'bf16' or 'fp32'"),
         (2, {"compile": "always"}, "compile: 'always' and .* set it to 'never'"),
         (3, {"architecture": "bert"}, "architecture: 'bert' and .* or zero_stage to 2"),
+        (3, {"objective": "prefix_lm"}, "objective: 'prefix_lm' and .* or zero_stage to 2"),
         (3, {"publish": "average"}, "publish: 'average' and .* set it to 'last', or zero_stage to 2"),
     ],
     ids=str,
