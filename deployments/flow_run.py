@@ -50,7 +50,8 @@ def run_flow(name: str, config: StageConfig) -> list[NodeResult]:
         where = os.environ.get("PREFECT_API_URL", "its own temporary server")
         cause = (str(error) or type(error).__name__).splitlines()[0]
         raise StageFailed(f"{name}: Prefect does not answer at {where} ({cause}); start it or unset the URL") from error
-    if not state.is_completed() and not isinstance(state.data, Exception):
-        raise StageFailed(f"{name}: {state.name} ({state.message})")
+    if not state.is_completed():
+        failure = getattr(state.data, "result", state.data)  # a server that answers late leaves it in a record
+        raise failure if isinstance(failure, Exception) else StageFailed(f"{name}: {state.name} ({state.message})")
     results: list[NodeResult] = state.result()
     return results

@@ -23,6 +23,7 @@ from pipelines.evaluation.promotion import NEWEST, Contest, Contested, conclude,
 from pipelines.parts import annotated, crawl, evaluation_sets_are_searched_for, packaged, post_trained
 from pipelines.pretraining.combination import check_combination, check_goes_on
 from pipelines.pretraining.pretrain import PRETRAIN, PretrainConfig
+from pipelines.pretraining.state_facts import check_goes_on_from
 from pipelines.settings import checked
 from pipelines.tokens.mixture import PARTS
 from pipelines.tokens.shard import SHARD
@@ -72,6 +73,7 @@ def retrain(config: RetrainConfig, run: Run) -> Stopped | Contested | None:
             "promote"
         )
     champion = champion_of(run.store, served.key)
+    check_goes_on_from(champion.base["state"].path, config.pretrain, "retrain: the current model")
     try:
         fresh = _fresh(config, run, champion)
     except _Stopping as stop:

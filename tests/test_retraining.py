@@ -113,6 +113,13 @@ def test_a_plan_says_what_a_retraining_would_do_and_where_nothing_is_promoted_th
         product.wire(config, Planner(Store(tmp_path)))
 
 
+def test_a_model_of_another_kind_is_refused_before_anything_is_read(store: Store, promoted: registry.Promoted) -> None:
+    product = PRODUCTS["retrain"]
+    config = part_of(product.config, with_settings(smoke(), {"pretrain.optimizer": "lion"}))
+    with pytest.raises(UserError, match="the current model: its optimizer is 'muon' and this run's is 'lion'; use"):
+        product.wire(config, Planner(store))
+
+
 def test_a_champion_whose_parts_are_gone_is_said_in_one_line(
     store: Store, promoted: registry.Promoted, tmp_path: Path
 ) -> None:

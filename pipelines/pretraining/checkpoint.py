@@ -18,8 +18,9 @@ from torch import Tensor
 from pipelines.artifacts.curve import Row, as_lines
 from pipelines.artifacts.pins import file_digest
 from pipelines.artifacts.work import fsync_dir
+from pipelines.pretraining.state_facts import FACTS
 
-FACTS, CURVE = "state.json", "curve.jsonl"
+CURVE = "curve.jsonl"
 OFFSETS = "DCP_SHARDING_INFO"
 
 Tensors = Mapping[str, Tensor]

@@ -8,8 +8,8 @@ from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.pins import file_digest
 from pipelines.pretraining.averaging import AVERAGE
 from pipelines.pretraining.checkpoint import DamagedCheckpoint, Snapshot, check_files, read_files, write_files
-from pipelines.pretraining.objectives import objective_of
 from pipelines.pretraining.pretrain import PretrainConfig
+from pipelines.pretraining.state_facts import check_facts, model_facts
 from pipelines.tokens.loader import INDEX_FILE
 
 
@@ -18,16 +18,7 @@ def run_facts(config: PretrainConfig, train: Path, tokenizer: str) -> dict[str, 
     folders = (train, *(corpus.shards for corpus in config.mixture.corpora))
     shares = config.mixture.identity() if config.mixture.corpora else None
     order = [config.seed, config.sequence_length, shares, *(file_digest(folder / INDEX_FILE) for folder in folders)]
-    objective = objective_of(config.objective, config.architecture)
-    return {
-        "size": config.size,
-        "architecture": config.architecture,
-        "objective": objective,
-        "options": config.options.identity(),
-        "optimizer": config.optimizer,
-        "tokenizer": tokenizer,
-        "order": order,
-    }
+    return {**model_facts(config), "tokenizer": tokenizer, "order": order}
 
 
 def read_state(folder: Path, facts: dict[str, Any]) -> Snapshot:
@@ -37,10 +28,7 @@ def read_state(folder: Path, facts: dict[str, Any]) -> Snapshot:
         snapshot = read_files(folder)
     except DamagedCheckpoint as error:
         raise UserError(f"init_from: {error}; build that run again") from None
-    for name in ("size", "architecture", "objective", "options", "optimizer", "tokenizer"):
-        stored = snapshot.facts.get(name)
-        if stored != facts[name]:
-            raise UserError(f"init_from: its {name} is {stored!r} and this run's is {facts[name]!r}; use the same")
+    check_facts(snapshot.facts, {name: fact for name, fact in facts.items() if name != "order"})
     return snapshot
 
 

@@ -26,12 +26,13 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_LOGGING_TO_API_BATCH_INTERVAL
 
+from deployments.flow_run import run_flow
 from flows.data import dedup_only, prepare_corpus
 from flows.full import full
 from flows.release import evaluate_and_promote
 from flows.retrain import retrain
 from pipelines.artifacts import registry
-from pipelines.artifacts.errors import StageFailed
+from pipelines.artifacts.errors import EmptyOutput, StageFailed
 from pipelines.artifacts.progress import describe
 from pipelines.artifacts.stage import Stage, StageConfig
 from pipelines.artifacts.store import Store
@@ -84,6 +85,12 @@ def test_a_stage_that_fails_shows_its_error_by_name(in_smoke_store: None) -> Non
     state = prepare_corpus(config, return_state=True)
     assert state.name == "EmptyOutput" and state.is_failed()
     assert "no document is left" in (state.message or "")
+
+
+def test_the_command_line_is_given_what_a_run_failed_with(in_smoke_store: None) -> None:
+    config = part_of(PrepareCorpusConfig, with_settings(smoke(), {"filter.gopher.min_words": 90_000}))
+    with pytest.raises(EmptyOutput, match=r"^filter: no document is left"):
+        run_flow("prepare-corpus", config)
 
 
 def test_dedup_only_runs_alone(in_smoke_store: None) -> None:
