@@ -6,7 +6,7 @@ export TOKENIZERS_PARALLELISM ?= false
 # As the command line sets it: training beside another busy process then does not all but stop.
 export GOMP_SPINCOUNT ?= 20000
 
-.PHONY: demo check test test-slow test-gpu golden readme screenshots bench peers clean
+.PHONY: demo check test test-slow test-deepspeed test-gpu golden readme screenshots bench peers clean
 
 demo: $(READY)  ## crawl to served model in under ten minutes
 	$(BIN)/gristmill run --recipe demo
@@ -22,6 +22,9 @@ test: $(READY)  ## the tests, fast parts first
 
 test-slow: $(READY)  ## fault rehearsals, official benchmarks from a mirror, the browser
 	$(BIN)/python -m pytest -m slow
+
+test-deepspeed: .deepspeed/.ready  ## DeepSpeed's ZeRO, which lies beside the rest: transformers imports it wherever it finds it
+	PYTHONPATH=.deepspeed $(BIN)/python -m pytest tests/pretraining/test_zero.py
 
 test-gpu: $(READY)  ## what needs an accelerator
 	$(BIN)/python -m pytest -m gpu
@@ -47,7 +50,13 @@ peers: .venv-peers/.ready  ## the environment of the tools that we are compared 
 	touch $@
 
 clean:  ## remove the environment; the store of artifacts stays
-	rm -rf .venv .venv-peers
+	rm -rf .venv .venv-peers .deepspeed
+
+# What of its dependencies the rest has not: its build looks at the torch that is there.
+.deepspeed/.ready: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --no-deps \
+		--upgrade --target .deepspeed deepspeed einops hjson msgpack ninja py-cpuinfo
+	@touch .deepspeed/.ready
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
