@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.run import Planner
@@ -105,8 +106,17 @@ def published(out: Path) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """What is so small gains nothing from a second one, and waits for it on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_64_documents_are_learnt_by_heart(way: str, documents: Inputs, tmp_path: Path) -> None:
+def test_64_documents_are_learnt_by_heart(way: str, documents: Inputs, one_thread: None, tmp_path: Path) -> None:
     kind = ARCHITECTURES[SETTINGS[way]["architecture"]].kind
     steps = 75 if kind == "causal" else 150  # others predict a seventh of the tokens
     metrics = pretrain(config(way, max_steps=steps), **documents.named(), out=tmp_path)
