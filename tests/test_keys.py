@@ -31,8 +31,10 @@ from pipelines.settings import with_settings
 WIRING = {"target", "reward.always", "align.method", "quantize.int8.bits", "quantize.int4.bits", "train_toxicity.sets"}
 WIRING |= {"export_shards.formats", "pretrain.mixture.corpora"}
 """Fields that change which nodes there are, or make one node the same as another: tested apart."""
-FURTHER = {"pretrain.architecture", "pretrain.parallel.expert_parallel_degree"}
-"""Fields of which the whole chain allows one value alone: tested with `pretrain`'s config, in its room."""
+FURTHER = {"pretrain.architecture"}
+FURTHER |= {f"pretrain.parallel.{name}_parallel_degree" for name in ("expert", "context")}
+FURTHER |= {"pretrain.parallel.engine", "pretrain.parallel.zero_stage"}
+"""Fields with one value that the whole chain takes on any machine: tested with `pretrain`'s config, in its room."""
 
 
 @dataclass

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 END_SECONDS = 60
@@ -56,16 +57,20 @@ class Running:
         """Send the signal and return the exit status."""
         self.process.send_signal(number)
         try:
-            status = self.process.wait(END_SECONDS)
+            return self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
             told = "\n".join(self.lines[-40:])
             raise AssertionError(f"it outlived {signal.Signals(number).name} by {END_SECONDS} s:\n{told}") from None
-        self.reader.join(5)
-        assert self.process.stdout
-        self.process.stdout.close()
-        return status
+        finally:
+            self.reader.join(5)
+            assert self.process.stdout
+            self.process.stdout.close()
+
+    def has_children(self) -> bool:
+        """Return whether a process that it began still runs."""
+        return bool(psutil.Process(self.process.pid).children(recursive=True))
 
 
 def session_of(pid: int) -> list[int]:

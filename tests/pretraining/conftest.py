@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from pipelines.artifacts.pins import file_digest
@@ -105,3 +106,12 @@ def alone(ranks: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("alone")
     assert ranks.train(out) == [0]
     return out
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """What is so small gains nothing from a second one, and waits for it on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from pipelines.artifacts.errors import UserError
 from pipelines.artifacts.run import Planner
@@ -104,15 +103,6 @@ def published(out: Path) -> dict[str, str]:
         for path in sorted((out / name).rglob("*"))
         if path.is_file()
     }
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """What is so small gains nothing from a second one, and waits for it on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -1,10 +1,6 @@
 """Every optimizer and schedule: overfits 64 documents, resumes in the same bits, works in two processes or says no."""
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -27,7 +23,7 @@ from pipelines.pretraining.sophia import Sophia
 from pipelines.recipes import THRIFTY
 from pipelines.settings import with_settings
 from tests.pretraining.noise import VOCABULARY, Noise, loop, tiny, weights
-from tests.pretraining.together import CONFIG, COPIES, ROOT, SHARDS, Mesh, Ranks, curve, published
+from tests.pretraining.together import CONFIG, COPIES, SHARDS, Mesh, Ranks, curve, published
 
 OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 SCHEDULES: tuple[ScheduleName, ...] = get_args(ScheduleName)
@@ -66,32 +62,15 @@ def overfitted(out: Path, **changes: Any) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_optimizer_overfits_64_documents(name: OptimizerName, tmp_path: Path) -> None:
+def test_each_optimizer_overfits_64_documents(name: OptimizerName, one_thread: None, tmp_path: Path) -> None:
     first, last = overfitted(tmp_path, optimizer=name, lr=RATES[name], weight_decay=0.0)
     assert first > 4 and last < 1.5
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_each_schedule_overfits_64_documents(name: ScheduleName, tmp_path: Path) -> None:
+def test_each_schedule_overfits_64_documents(name: ScheduleName, one_thread: None, tmp_path: Path) -> None:
     first, last = overfitted(tmp_path, schedule=name, lr=0.01, weight_decay=0.0)
     assert first > 4 and last < 1.5
-
-
-@pytest.fixture(scope="module")
-def ranks(inputs: Any) -> Iterator[Ranks]:
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "tests.pretraining.ranks"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    yield Ranks(process, {name: str(path) for name, path in inputs.named().items()})
-    assert process.stdin and process.stdout
-    process.stdin.close()
-    process.wait(timeout=60)
-    process.stdout.close()
 
 
 def short(optimizer: str, schedule: str = "wsd") -> dict[str, Any]:

@@ -260,6 +260,10 @@ def test_the_mesh_is_not_in_the_key() -> None:
     mixture = {**CONFIG.model_dump(), "architecture": "mixtral"}
     dealt = {**mixture, "parallel": {"processes": 2, "expert_parallel_degree": 2}}
     assert PretrainConfig.model_validate(dealt).identity() == PretrainConfig.model_validate(mixture).identity()
+    on_gpus = {**CONFIG.model_dump(), "device": "cuda"}
+    for mesh in ({"context_parallel_degree": 2}, {"engine": "deepspeed"}, {"engine": "deepspeed", "zero_stage": 1}):
+        found = PretrainConfig.model_validate({**on_gpus, "parallel": {"processes": 2, **mesh}})
+        assert found.identity() == PretrainConfig.model_validate(on_gpus).identity(), mesh
 
 
 def test_a_shard_degree_of_minus_one_is_what_is_left_of_the_processes() -> None:
