@@ -242,7 +242,8 @@ def test_a_killed_guard_takes_the_builder_with_it(store: Store, text: Output) ->
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_child_ends_with_its_run_however_that_goes(number: int, store: Store, text: Output) -> None:
     job = job_line(slow_job(store, text)).decode()
-    code = (
+    code = (  # a shell that starts the tests in the background has them ignore SIGINT, and so what they start
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from pipelines.artifacts.host import StageHost; from pipelines.artifacts.job import read_job;"
         "StageHost().build(read_job(sys.argv[1].encode()))"
     )
