@@ -90,7 +90,8 @@ def _print(ladder: Ladder, found: "Trial", advice: "Advice") -> None:
             table.add_row(rung.key[:12], rung.size, *figures, f"{rung.loss:.4f}", by_fit)
     out.print(table)
     if ladder.others:
-        out.print(f"{ladder.others} other ladders are in the store; --like KEY names one")
+        others = "1 other ladder is" if ladder.others == 1 else f"{ladder.others} other ladders are"
+        out.print(f"{others} in the store; --like KEY names one")
     out.print("\nL = E + A / N^alpha + B / D^beta, with 95% intervals:", markup=False)
     for name in ("E", "A", "alpha", "B", "beta"):
         out.print(f"  {name} {span(found.fit.figure(name), lambda value: f'{value:.4g}')}", markup=False)
