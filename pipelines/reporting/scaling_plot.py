@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pipelines.planning.advice import Trial
-from pipelines.reporting.plots import BLUE, GREY, INK, ORANGE, as_svg
+from pipelines.reporting.plots import BLUE, GREY, ORANGE, as_svg
 
 CURVE_POINTS = 60
 
@@ -23,9 +23,8 @@ def scaling_plot(found: Trial) -> Figure:
         shade = 0.35 + 0.65 * (number + 1) / len(sizes)
         lengths = np.geomspace(rungs[0].tokens / 1.3, last, CURVE_POINTS)
         curve = np.exp(found.fit.law.log_loss(float(parameters), lengths))
-        axes.plot(lengths, curve, color=BLUE, alpha=shade, lw=1)
+        axes.plot(lengths, curve, color=BLUE, alpha=shade, lw=1, label=f"{parameters / 1e6:.1f} M")
         axes.plot([rung.tokens for rung in rungs], [rung.loss for rung in rungs], "o", color=BLUE, alpha=shade, ms=4)
-        axes.annotate(f" {parameters / 1e6:.1f} M", (lengths[-1], curve[-1]), color=INK, va="center", fontsize=8)
     expected = found.expected
     reach = [[expected.value - expected.low], [expected.high - expected.value]]
     axes.errorbar([test.tokens], [expected.value], yerr=reach, color=GREY, capsize=4, lw=2, label="foretold, 95%")
