@@ -13,10 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 END_SECONDS = 60
+
+
+def _heed_interrupts() -> None:
+    """Take SIGINT as ever: who runs the tests in a shell's background ignores it, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Running:
@@ -32,6 +36,7 @@ class Running:
             cwd=ROOT,
             env={**clean, **environment},
             start_new_session=True,
+            preexec_fn=_heed_interrupts,
         )
         self.lines: list[str] = []
         self.reader = threading.Thread(target=self._read, daemon=True)
@@ -67,10 +72,6 @@ class Running:
             self.reader.join(5)
             assert self.process.stdout
             self.process.stdout.close()
-
-    def has_children(self) -> bool:
-        """Return whether a process that it began still runs."""
-        return bool(psutil.Process(self.process.pid).children(recursive=True))
 
 
 def session_of(pid: int) -> list[int]:

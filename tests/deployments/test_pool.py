@@ -59,13 +59,7 @@ def test_prefect_yaml_deploys_and_a_worker_of_its_pool_runs_it(
         run = api.ended(api.start("stage", node="ingest"))
         assert (run["state"]["type"], run["state"]["message"]) == ("COMPLETED", "2 stages")
     finally:
-        end_idle(worker)
-
-
-def end_idle(worker: Running) -> None:
-    """End a worker whose run is over; one that is told to while its run's process ends stands still (Prefect 3.8.8)."""
-    until(lambda: not worker.has_children(), 60, "the end of the run's process")
-    worker.end()
+        worker.end()
 
 
 def test_two_workers_on_one_store_compute_each_key_once(prefect_server: Server, tmp_path: Path) -> None:
@@ -83,7 +77,7 @@ def test_two_workers_on_one_store_compute_each_key_once(prefect_server: Server, 
         assert {run["labels"]["prefect.worker.name"] for run in ended} == set(workers), "a run each, at the same time"
     finally:
         for worker in workers.values():
-            end_idle(worker)
+            worker.end()
     records = [json.loads(path.read_text())["nodes"] for path in (store / ".runs").glob("*.json")]
     assert len(records) == 2
     built = [node["node"] for nodes in records for node in nodes if not node["hit"]]
