@@ -21,6 +21,7 @@ from pipelines.artifacts.errors import StageFailed, UserError
 from pipelines.artifacts.progress import Meter, meter
 from pipelines.artifacts.work import Progress, atomic_file, commit_progress, fsync_dir, progress_dir
 from pipelines.finetuning.tuning import TuningConfig
+from pipelines.pretraining.kept_memory import kept_memory
 from pipelines.pretraining.rng import ordered_sums
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
@@ -110,7 +111,7 @@ def fit(
             trainer._load_from_checkpoint(str(newest))
             history = TrainerState.load_from_json(str(newest / "trainer_state.json")).log_history
         else:
-            with ordered_sums(config.device):
+            with ordered_sums(config.device), kept_memory(config.device):
                 trainer.train(resume_from_checkpoint=newest and str(newest))
             history = trainer.state.log_history
     return trainer.model.eval(), _curve(history, {**CURVE, **(extra or {})})

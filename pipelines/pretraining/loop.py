@@ -19,6 +19,7 @@ from pipelines.pretraining.curvature import Curvature, Sampling
 from pipelines.pretraining.early_stopping import note_heldout
 from pipelines.pretraining.engine import training_step
 from pipelines.pretraining.faults import Answer, Watch, check_skips
+from pipelines.pretraining.kept_memory import kept_memory
 from pipelines.pretraining.losses import IGNORED
 from pipelines.pretraining.machine import write_machine
 from pipelines.pretraining.monitor import Monitor
@@ -101,6 +102,7 @@ class Loop:
         with (
             stop_on_sigterm() as stop,
             ordered_sums(config.device),
+            kept_memory(config.device),
             self.checkpoints,
             self.anchors,
             meter(stage, total=config.max_steps, unit="steps", done=self.position.step) as counter,

@@ -22,6 +22,9 @@ IGNORED = -100
 CHUNK = 1024
 """Tokens whose scores are in memory at once."""
 
+PIECE = 64
+"""Tokens whose scores a CPU has in fp32 at once: they go through its cache many times, and through memory once."""
+
 ChunkLoss = Callable[..., Tensor]
 Gradient = Callable[..., tuple[Tensor, Tensor]]
 """Returns a chunk's loss and its gradient by the logits, which it may overwrite."""
@@ -81,15 +84,20 @@ def summed_cross_entropy(logits_NV: Tensor, targets_N: Tensor) -> Tensor:
 
 
 def _cross_entropy_gradient(logits_NV: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy and its gradient, softmax less one at the target, in place of fp32 logits."""
+    """Return the summed cross-entropy and its gradient, softmax less one at the target, in place of the logits."""
     counted_N1 = (targets_N != IGNORED)[:, None]
     ids_N1 = targets_N[:, None].where(counted_N1, 0)
-    scores_NV = logits_NV.float()
-    expected_N1, highest_N1 = scores_NV.gather(1, ids_N1), scores_NV.amax(1, keepdim=True)
-    sums_N1 = scores_NV.sub_(highest_N1).exp_().sum(1, keepdim=True)
-    value = (sums_N1.log() + (highest_N1 - expected_N1))[counted_N1].sum()
-    scores_NV.mul_(counted_N1 / sums_N1).scatter_add_(1, ids_N1, -counted_N1.to(scores_NV.dtype))
-    return value, scores_NV.to(logits_NV.dtype)
+    losses_N1 = torch.empty_like(ids_N1, dtype=torch.float32)
+    size = PIECE if logits_NV.is_cpu else CHUNK
+    pieces = (torch.split(whole, size) for whole in (logits_NV, ids_N1, counted_N1, losses_N1))
+    for logits, ids, counted, losses in zip(*pieces, strict=True):
+        scores = logits.float()
+        expected, highest = scores.gather(1, ids), scores.amax(1, keepdim=True)
+        sums = scores.sub_(highest).exp_().sum(1, keepdim=True)
+        losses.copy_(sums.log() + (highest - expected))
+        scores.mul_(counted / sums).scatter_add_(1, ids, -counted.to(scores.dtype))
+        logits.copy_(scores)
+    return losses_N1[counted_N1].sum(), logits_NV
 
 
 def _differentiated(loss: ChunkLoss) -> Gradient:
