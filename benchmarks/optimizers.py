@@ -3,8 +3,9 @@
 First each optimizer trains a small Llama at some learning rates; the rate whose last training losses are lowest is
 then run with two further seeds. Then the recipe `thrifty` and a plain AdamW-Llama, whose rate is swept in the same way,
 train the 20 M model of `pretrain_cpu` on 327,680 tokens of the novels, three seeds each. Held-out text chooses nothing.
-fp32; on two quiet cores it takes about one and a half hours, with OMP_NUM_THREADS=1 twice that. OPTIMIZERS_SHORT=1 takes some steps of a tiny model and
-one seed, to see that it runs. The last line is one JSON object.
+bf16 where the CPU has its products, else fp32; on two quiet cores it takes an hour. `optimizers.py sweep` and
+`optimizers.py recipe` take one part alone, so that two cores with OMP_NUM_THREADS=1 can take both at once.
+OPTIMIZERS_SHORT=1 takes some steps of a tiny model and one seed, to see that it runs. The last line is one JSON object.
 """
 
 import json
@@ -42,6 +43,7 @@ STEPS = 6 if SHORT else 80
 SEEDS = (0,) if SHORT else (0, 1, 2)
 LENGTH = 512
 BATCH = 8
+DTYPE = "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
 LAST = 8
 """Steps at the end whose mean training loss chooses a learning rate."""
 T_OF_THREE = 4.303
@@ -99,7 +101,7 @@ def train(windows: Windows, size: SizeName, settings: dict[str, Any], seed: int,
     """Train a model of this size and return what came of it."""
     quiet = {"heldout_every": STEPS + 1, "checkpoint_every": STEPS + 1, "log_interval": STEPS + 1, "trackers": ()}
     shape = {"sequence_length": LENGTH, "global_batch": BATCH, "micro_batch": 4, "max_steps": STEPS}
-    machine = {"attention": "blockwise", "compile": "never", "measure_peak": False}
+    machine = {"attention": "blockwise", "compile": "never", "measure_peak": False, "dtype": DTYPE}
     config = LoopConfig.model_validate({**shape, **machine, **quiet, **settings, "seed": seed})
     torch.manual_seed(seed)
     model = build(size, VOCABULARY, LENGTH, attention="blockwise", options=options)
@@ -158,30 +160,38 @@ def compare(windows: Windows) -> None:
         )
 
 
-def main() -> int:
-    """Train, print the claims, and return 0 when all hold."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
+def judge(windows: Windows) -> list[dict[str, Any]]:
+    """Return the claims on the recipe against a plain AdamW-Llama."""
     recipe = dict(THRIFTY)
     options = ModelOptions.model_validate(recipe.pop("options"))
-    with tempfile.TemporaryDirectory() as folder:
-        windows = write_windows(Path(folder), LENGTH)
-        compare(windows)
-        best, plain = swept(windows, "AdamW-Llama", LARGE, PLAIN_ADAMW, (1e-3, 2e-3, 4e-3))
-        ours = [train(windows, LARGE, recipe, seed, options) for seed in SEEDS]
+    best, plain = swept(windows, "AdamW-Llama", LARGE, PLAIN_ADAMW, (1e-3, 2e-3, 4e-3))
+    ours = [train(windows, LARGE, recipe, seed, options) for seed in SEEDS]
     for seed, (one, other) in enumerate(zip(ours, plain, strict=True)):
         print(f"seed {seed}: recipe {told(one)}; AdamW-Llama {told(other)}")
     own, peer = mean_of(ours)[0], mean_of(plain)[0]
     ratios = [one.bits_per_byte / other.bits_per_byte for one, other in zip(ours, plain, strict=True)]
     print(f"{STEPS * BATCH * LENGTH:,} tokens a run; AdamW's lr {best:g}; by seed {[round(one, 4) for one in ratios]}")
-    claims = [
-        claim(
-            "held-out bits per byte, the recipe's as a share of AdamW-Llama's, mean of three seeds", own / peer, 0.93
-        ),
+    what = "held-out bits per byte, the recipe's as a share of AdamW-Llama's"
+    return [
+        claim(f"{what}, mean of three seeds", own / peer, 0.93),
         claim("the same, worst seed", max(ratios), 0.93),
     ]
+
+
+def main(parts: list[str]) -> int:
+    """Train, print the claims, and return 0 when all hold."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
+    print(f"{torch.get_num_threads()} threads, {DTYPE}", flush=True)
+    claims = []
+    with tempfile.TemporaryDirectory() as folder:
+        windows = write_windows(Path(folder), LENGTH)
+        if "sweep" in parts:
+            compare(windows)
+        if "recipe" in parts:
+            claims = judge(windows)
     print(json.dumps({"name": "optimizers", "claims": claims}))
     return 0 if all(item["ok"] for item in claims) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or ["sweep", "recipe"]))
