@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect import flow, task
+from prefect import flow, tags, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
@@ -57,26 +57,28 @@ def in_smoke_store(smoke_run: Finished, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_full_run_of_finished_stages_shows_each_as_cached_and_attaches_the_report(in_smoke_store: None) -> None:
-    state = full(smoke(), return_state=True)
+    with tags("watched"):
+        state = full(smoke(), return_state=True)
     assert state.is_completed(), state.message
     results = state.result()
     assert all(result.hit for result in results)
 
-    async def seen() -> tuple[set[str], list[str]]:
+    async def seen() -> tuple[set[str], list[str], list[str]]:
         own = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
         async with get_client() as client:
             for _ in range(100):  # task states reach the server as events, a moment after the flow has ended
-                names = [run.state_name or "" for run in await client.read_task_runs(flow_run_filter=own)]
+                task_runs = await client.read_task_runs(flow_run_filter=own)
+                names = [run.state_name or "" for run in task_runs]
                 if len(names) == len(results) and not {"Pending", "Running"} & set(names):
                     break
                 await asyncio.sleep(0.2)
             key = ArtifactFilter(key=ArtifactFilterKey(any_=["run-report"]))
-            return set(names), [
-                str(item.data) for item in await client.read_artifacts(artifact_filter=key, flow_run_filter=own)
-            ]
+            reports = [str(item.data) for item in await client.read_artifacts(artifact_filter=key, flow_run_filter=own)]
+            return set(names), [tag for run in task_runs for tag in run.tags], reports
 
-    names, reports = asyncio.run(seen())
+    names, task_tags, reports = asyncio.run(seen())
     assert names == {"Cached"}
+    assert not task_tags, "each tag of a task costs it a question to the server"
     assert "data:image/png;base64," in reports[-1] and "| pretrain |" in reports[-1]
 
 
