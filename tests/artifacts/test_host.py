@@ -92,7 +92,7 @@ def wait_until_gone(numbers: set[int], seconds: float = 6.0) -> None:
 
 
 def slow_job(store: Store, text: Output, **changes: Any) -> Job:
-    return Job(store, SLOW, SlowConfig(**{"steps": 10_000, "pause_seconds": 0.01, **changes}), {"text": text}, "slow")
+    return Job(store, SLOW, SlowConfig(**{"steps": 1_000, "pause_seconds": 0.02, **changes}), {"text": text}, "slow")
 
 
 class Background(threading.Thread):
