@@ -1,5 +1,6 @@
 """What all tests share: the public data, and a store."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,19 @@ def store(tmp_path: Path) -> Store:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-golden", action="store_true", help="write the golden files from this run")
     parser.addoption("--screenshots", action="store_true", help="write docs/ui-*.png from the browser tests")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which room takes the time, in seconds of wall time with its fixtures; this file's belong to who is first."""
+    seconds = Counter[str]()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                room = Path(report.nodeid.partition("::")[0]).parts[1]
+                seconds[room.removesuffix(".py")] += report.duration
+    if sum(seconds.values()) > 60:
+        told = (f"{room} {taken:.0f}" for room, taken in seconds.most_common() if taken >= 1)
+        terminalreporter.write_line(f"seconds by room: {', '.join(told)}")
 
 
 @pytest.fixture(scope="session")
