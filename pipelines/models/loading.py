@@ -22,6 +22,10 @@ CHATTER = (
 """Loggers that warn of absent kernels, and at every product in 8 bits; what matters of it is raised by `load_model`."""
 
 
+PACKED_ROWS = 32
+"""Rows of a 4-bit weight that bitsandbytes lays side by side on a CPU with bf16 products."""
+
+
 def silence() -> None:
     """Let the chatter through from errors on, for good: switching it at every forward pass costs as much as one."""
     for name in CHATTER:
@@ -77,4 +81,20 @@ def load_model(
             raise UserError(
                 f"{folder}: {fault.replace('_', ' ')}, such as {tensor}; use config and weights of one model"
             )
+    if getattr(model, "is_loaded_in_4bit", False):
+        _leave_unpacked(model)
     return model.eval()
+
+
+def _leave_unpacked(model: Any) -> None:
+    """Have bitsandbytes leave alone the 4-bit weights that it cannot lay out anew.
+
+    On a CPU with bf16 products it does so with every one before its first product, and fails where the rows are no
+    multiple of 32 or the columns none of its blocks (bitsandbytes 0.50.2).
+    """
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
+
+    for layer in model.modules():
+        if isinstance(layer, Linear4bit) and isinstance(layer.weight, Params4bit):
+            fits = layer.out_features % PACKED_ROWS == 0 and layer.in_features % layer.weight.blocksize == 0
+            layer.support_avx512bf16_for_cpu = layer.support_avx512bf16_for_cpu and fits

@@ -42,6 +42,20 @@ def test_a_quantized_model_is_smaller_and_comes_back_after_a_forward_pass(
     assert 0.3 < find_score(scores, "heldout", "top1_agreement").value <= 1
 
 
+def test_4_bit_weights_that_a_cpu_with_bf16_products_cannot_pack_are_left_as_they_are(
+    source: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    model = load_model(source.model, quantization=quantization.bitsandbytes_config(QuantizeConfig(bits=4)))
+    packed = {
+        (layer.out_features % 32, layer.in_features % 64): layer.support_avx512bf16_for_cpu
+        for layer in model.modules()
+        if hasattr(layer, "support_avx512bf16_for_cpu")
+    }
+    assert packed and all(fits == (rest == (0, 0)) for rest, fits in packed.items())
+    assert False in packed.values()
+
+
 def test_the_quantized_model_keeps_the_contract_and_every_file_of_it(source: Any, tmp_path: Path) -> None:
     quantize(QuantizeConfig(bits=4, **SMALL), model=source.model, heldout=source.heldout, out=tmp_path)
     assert check(tmp_path / "model") == check(source.model)
