@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from support.claims import claim
 from support.novels import VOCABULARY, Windows, write_windows
-from support.trainers import Spec, heldout_nats
+from support.trainers import CPU_DTYPE, Spec, heldout_nats
 from torch import Tensor
 
 from pipelines.models.build import build
@@ -43,7 +43,7 @@ STEPS = 6 if SHORT else 80
 SEEDS = (0,) if SHORT else (0, 1, 2)
 LENGTH = 512
 BATCH = 8
-DTYPE = "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+PARTS = ("sweep", "recipe")
 LAST = 8
 """Steps at the end whose mean training loss chooses a learning rate."""
 T_OF_THREE = 4.303
@@ -101,7 +101,7 @@ def train(windows: Windows, size: SizeName, settings: dict[str, Any], seed: int,
     """Train a model of this size and return what came of it."""
     quiet = {"heldout_every": STEPS + 1, "checkpoint_every": STEPS + 1, "log_interval": STEPS + 1, "trackers": ()}
     shape = {"sequence_length": LENGTH, "global_batch": BATCH, "micro_batch": 4, "max_steps": STEPS}
-    machine = {"attention": "blockwise", "compile": "never", "measure_peak": False, "dtype": DTYPE}
+    machine = {"attention": "blockwise", "compile": "never", "measure_peak": False, "dtype": CPU_DTYPE}
     config = LoopConfig.model_validate({**shape, **machine, **quiet, **settings, "seed": seed})
     torch.manual_seed(seed)
     model = build(size, VOCABULARY, LENGTH, attention="blockwise", options=options)
@@ -180,8 +180,10 @@ def judge(windows: Windows) -> list[dict[str, Any]]:
 
 def main(parts: list[str]) -> int:
     """Train, print the claims, and return 0 when all hold."""
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"optimizers.py: {min(unknown)!r} is no part; give {' or '.join(PARTS)}, or none for both")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
-    print(f"{torch.get_num_threads()} threads, {DTYPE}", flush=True)
+    print(f"{torch.get_num_threads()} threads, {CPU_DTYPE}", flush=True)
     claims = []
     with tempfile.TemporaryDirectory() as folder:
         windows = write_windows(Path(folder), LENGTH)
@@ -194,4 +196,4 @@ def main(parts: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["sweep", "recipe"]))
+    sys.exit(main(sys.argv[1:] or list(PARTS)))

@@ -19,7 +19,7 @@ import torch
 from support.claims import claim
 from support.novels import VOCABULARY, write_windows
 from support.races import Runner, furthest_apart, race, table
-from support.trainers import Spec
+from support.trainers import CPU_DTYPE, Spec
 from torch.nn import functional as F
 
 from pipelines.models.attention import blockwise_attention
@@ -82,7 +82,7 @@ def specs(data: Path, dtype: str, turns: int, steps: int) -> dict[str, Spec]:
 
 def main(*, short: bool) -> int:
     """Measure, print the claims, and return 0 when all hold."""
-    bf16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    bf16 = CPU_DTYPE == "bf16"
     dtype = torch.bfloat16 if bf16 else torch.float32
     threads = int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0))))
     torch.set_num_threads(threads)
@@ -91,7 +91,7 @@ def main(*, short: bool) -> int:
     with tempfile.TemporaryDirectory() as folder:
         data = write_windows(Path(folder), LENGTH).train
         peak = matmul_peak("cpu", dtype)
-        runners = race(specs(data, "bf16" if bf16 else "fp32", *((2, 1) if short else (5, 3))), threads)
+        runners = race(specs(data, CPU_DTYPE, *((2, 1) if short else (5, 3))), threads)
     peak = max(peak, matmul_peak("cpu", dtype))
     flops = flops_per_token("compact", VOCABULARY, LENGTH)
     print(f"peak {peak / 1e9:,.0f} GFLOP/s, {flops / 1e6:,.1f} MFLOP a token, {BATCH * LENGTH:,} tokens a step")

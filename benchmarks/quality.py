@@ -13,16 +13,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from support.claims import claim
 from support.novels import VOCABULARY, Windows, write_windows
 from support.races import race
-from support.trainers import Spec
+from support.trainers import CPU_DTYPE, Spec
 
 LENGTH = 512
 BATCH = 8
 MICRO_BATCH = 4
-BF16 = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 TURNS = 4
 STEPS_A_TURN = int(os.environ.get("QUALITY_STEPS", "64")) // TURNS
 SEEDS = (0, 1, 2)
@@ -35,9 +33,7 @@ def bits_per_byte(windows: Windows, seed: int, threads: int) -> dict[str, float]
 
     def spec(engine: str) -> Spec:
         shape = ("compact", VOCABULARY, LENGTH, BATCH, MICRO_BATCH, STEPS_A_TURN, TURNS)
-        return Spec(
-            engine, False, *shape, "bf16" if BF16 else "fp32", "cpu", str(windows.train), seed, str(windows.heldout)
-        )
+        return Spec(engine, False, *shape, CPU_DTYPE, "cpu", str(windows.train), seed, str(windows.heldout))
 
     found = {}
     for runner in race({"ours": spec("ours"), "trainer": spec("trainer")}, threads):
